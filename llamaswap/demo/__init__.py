@@ -1,0 +1,1 @@
+"""Small CPU-only toy model servers; they import nothing else of this project."""

@@ -1,0 +1,1 @@
+"""Built-in swap planners, one module each; as pure as the core."""

@@ -1,0 +1,1 @@
+"""One supervised child process per model."""

@@ -1,0 +1,1 @@
+"""The upstream side of a proxied request: connections, relay, headers."""

@@ -1,0 +1,1 @@
+"""The client side: the HTTP edge, Klein routes, error rendering."""

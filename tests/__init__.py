@@ -1,0 +1,1 @@
+"""Tests: ``unit`` is deterministic, ``integration`` has real processes and sockets, ``real`` real models."""

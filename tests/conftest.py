@@ -1,0 +1,97 @@
+"""What pytest lacks beside Twisted's own test runner: leaks fail the test that made them."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import error, process
+from twisted.internet.base import DelayedCall
+from twisted.internet.task import deferLater
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+
+@implementer(ILogObserver)
+class LoggedFailures:
+    """The failures that were logged during a test, unhandled Deferred errors among them."""
+
+    def __init__(self) -> None:
+        self._failures: list[Failure] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        """Observe a log event."""
+        failure = event.get("log_failure")
+        if failure is not None:
+            self._failures.append(failure)
+
+    def flush(self, *types: type[BaseException]) -> list[Failure]:
+        """Take the failures of these types out, all of them without types: they were expected."""
+        gc.collect()
+        taken = [f for f in self._failures if not types or f.check(*types) is not None]
+        self._failures = [f for f in self._failures if f not in taken]
+        return taken
+
+
+@pytest.fixture(autouse=True)
+def logged_failures() -> Iterator[LoggedFailures]:
+    """Fail a test that logs a failure, or forgets a failed Deferred, and does not flush it."""
+    # What is alive now is left out of the collection after the test, which is quick then.
+    gc.freeze()
+    observer = LoggedFailures()
+    globalLogPublisher.addObserver(observer)
+    try:
+        yield observer
+        left = observer.flush()
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    if left:
+        pytest.fail("failures were logged:\n" + "\n".join(f.getTraceback() for f in left), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def clean_reactor() -> Iterator[None]:
+    """Fail a test that leaves a timer, a selectable or a child in the real reactor, and remove it."""
+    before = _population()
+    yield
+    left = _population() - before
+    for _ in range(2 if left else 0):
+        # What ends in the next turns, such as a connection told to close, is not a leak.
+        pytest_twisted.blockon(deferLater(_reactor(), 0))
+        left = _population() - before
+    for each in left:
+        _remove(each)
+    if left:
+        pytest.fail("left in the reactor:\n" + "\n".join(map(str, left)), pytrace=False)
+
+
+def _reactor() -> Any:
+    from twisted.internet import reactor
+
+    return reactor
+
+
+def _population() -> set[Any]:
+    """Everything that may still happen in the reactor: timers, descriptors, children not reaped."""
+    reactor = _reactor()
+    wakers = reactor._internalReaders
+    selectables = {*reactor.getReaders(), *reactor.getWriters()} - wakers
+    return {*reactor.getDelayedCalls(), *selectables, *process.reapProcessHandlers.values()}
+
+
+def _remove(left: Any) -> None:
+    if isinstance(left, DelayedCall):
+        left.cancel()
+    elif isinstance(left, process.Process):
+        with contextlib.suppress(error.ProcessExitedAlready):
+            left.signalProcess("KILL")
+    else:
+        reactor = _reactor()
+        reactor.removeReader(left)
+        reactor.removeWriter(left)
+        left.connectionLost(Failure(error.ConnectionAborted()))
