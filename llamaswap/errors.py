@@ -38,7 +38,7 @@ class LlamaSwapError(Exception):
         retry_after_seconds: For a ``Retry-After`` header, or ``None``.
     """
 
-    status: ClassVar[int] = 500
+    status: int = 500
     code: ClassVar[str] = ""
     param: ClassVar[str | None] = None
     retry_after_seconds: int | None = None
@@ -70,6 +70,19 @@ class BadRequestError(LlamaSwapError):
     """The request cannot be understood."""
 
     status = 400
+
+
+class FramingError(BadRequestError):
+    """Bytes that are no HTTP/1.1 message."""
+
+
+class UnauthorizedError(LlamaSwapError):
+    """The request carries none of the configured keys."""
+
+    status = 401
+
+    def __init__(self) -> None:
+        super().__init__("unauthorized: invalid or missing API key")
 
 
 class NotFoundError(LlamaSwapError):
@@ -155,6 +168,10 @@ class ModelUnloadedError(LlamaSwapError):
     retry_after_seconds = 1
 
 
+class IllegalTransitionError(LlamaSwapError):
+    """A process was told something that its state does not allow: a bug of ours."""
+
+
 class ShuttingDownError(LlamaSwapError):
     """The daemon is about to end."""
 
@@ -164,10 +181,19 @@ class ShuttingDownError(LlamaSwapError):
 
 
 class SwapRefusedError(LlamaSwapError):
-    """A planner said that the model can not, or not soon, be served."""
+    """A planner said that the model can not, or not soon, be served.
+
+    Args:
+        message: As everywhere.
+        status: 503 or 507.
+    """
 
     status = 503
     code = "swap_refused"
+
+    def __init__(self, message: str, status: int = 503) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ConfigError(LlamaSwapError):

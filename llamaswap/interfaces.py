@@ -1,4 +1,3 @@
-# ruff: noqa: N805
 """Every seam that a third party may fill, as zope interfaces.
 
 Swap planners are found by the entry points ``llamaswap.planners``, launchers by

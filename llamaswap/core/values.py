@@ -18,6 +18,14 @@ SwapId = NewType("SwapId", int)
 UnloadId = NewType("UnloadId", int)
 Generation = NewType("Generation", int)
 
+_EMPTY: Final[Mapping[Any, Any]] = MappingProxyType({})
+
+
+def empty_mapping() -> Mapping[Any, Any]:
+    """Give the one empty read-only mapping; a default factory, since dataclasses want hashable defaults."""
+    return _EMPTY
+
+
 PLANNER_API_VERSION: Final = (1, 0)
 """(major, minor) of the planner contract that this release speaks."""
 
@@ -96,8 +104,8 @@ class Memory:
         host: Host bytes of the process tree.
     """
 
-    last: Mapping[str, int] = MappingProxyType({})
-    max: Mapping[str, int] = MappingProxyType({})
+    last: Mapping[str, int] = field(default_factory=empty_mapping)
+    max: Mapping[str, int] = field(default_factory=empty_mapping)
     host: int | None = None
 
 
@@ -140,7 +148,7 @@ class ModelFacts:
     group: str = ""
     persistent: bool = False
     evict_cost: int = 1
-    metadata: Mapping[str, Any] = MappingProxyType({})
+    metadata: Mapping[str, Any] = field(default_factory=empty_mapping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +183,7 @@ class ModelView:
     persistent: bool = False
     group: str = ""
     evict_cost: int = 1
-    metadata: Mapping[str, Any] = MappingProxyType({})
+    metadata: Mapping[str, Any] = field(default_factory=empty_mapping)
     load: LoadTimes = LoadTimes()
     memory: Memory = Memory()
     traffic: Traffic = Traffic()

@@ -1,0 +1,391 @@
+"""Who is served, who waits, and what runs: events in, commands out.
+
+The scheduler owns the queue, the reservations, the requests in flight and the active swaps. It
+knows which processes are up only through what it ordered and what it was told; it never looks at
+one. Rules in the order in which they decide about a request for model M:
+
+1. M is unknown, or has as many reservations as its limit: refused.
+2. A swap to M is under way: the request joins it.
+3. M is up, the planner evicts nothing for it, nothing is in the way: served at once.
+4. M is being unloaded, collides with an active swap, or a model that must go is busy: queued.
+5. Otherwise a swap starts.
+
+A request is in the book from its admission to its one end, and in exactly one of: the queue, the
+waiters of one swap, the set in flight of its model. The queue is looked at again only when
+something was freed. Decisions about ready models are remembered in ``_clear`` until anything that
+a planner can see about processes changes, so that the common request asks no planner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from types import MappingProxyType
+from typing import assert_never
+
+from llamaswap.core import values
+from llamaswap.core.book import Request, RequestBook
+from llamaswap.core.messages import (
+    Arrived,
+    CancelSwap,
+    Command,
+    Event,
+    IdleExpired,
+    Position,
+    ProcessExited,
+    Refuse,
+    RequestGone,
+    Serve,
+    ShutdownBegan,
+    Swap,
+    SwapFinished,
+    SwapStarting,
+    Tick,
+    Unload,
+    UnloadAsked,
+    UnloadFinished,
+    WakeAt,
+)
+from llamaswap.core.swaps import ActiveSwap
+from llamaswap.core.values import (
+    Evict,
+    Generation,
+    ModelFacts,
+    ModelId,
+    ModelView,
+    PlanView,
+    ProcessState,
+    StopReason,
+    SwapId,
+    SwapReason,
+    UnloadId,
+)
+from llamaswap.errors import (
+    ConcurrencyLimitError,
+    LlamaSwapError,
+    ModelNotFoundError,
+    ModelUnloadedError,
+    ShuttingDownError,
+    SwapRefusedError,
+)
+from llamaswap.interfaces import ISwapPlanner
+
+
+@dataclass(frozen=True, slots=True)
+class _Up:
+    generation: Generation
+    since_mono: float
+
+
+class Scheduler:
+    """First come, first served, except that a ready model answers at once and loads are shared.
+
+    Args:
+        facts: By id, every configured local model.
+        planner: Provider of :class:`~llamaswap.interfaces.ISwapPlanner`.
+        planner_name: What it is called in records and logs.
+    """
+
+    def __init__(self, facts: Mapping[ModelId, ModelFacts], planner: ISwapPlanner, planner_name: str) -> None:
+        self._facts = facts
+        self._planner = planner
+        self._planner_name = planner_name
+        self._book = RequestBook(facts)
+        self._swaps: dict[SwapId, ActiveSwap] = {}
+        self._swap_to: dict[ModelId, ActiveSwap] = {}
+        self._up: dict[ModelId, _Up] = {}
+        self._exited: dict[ModelId, Generation] = {}
+        self._generation: dict[ModelId, Generation] = {}
+        self._unloads: dict[UnloadId, frozenset[ModelId]] = {}
+        self._clear: set[ModelId] = set()
+        self._is_shutting_down = False
+        self._swap_ids = count(1)
+        self._serials = count(1)
+
+    # ----------------------------------------------------------------- events
+
+    def handle(self, event: Event) -> list[Command]:  # noqa: C901, PLR0911
+        """Take one event in; give the commands that it causes, in order.
+
+        Never raises for an id that it no longer knows: late news is no news.
+        """
+        match event:
+            case Arrived():
+                return self._arrive(event)
+            case RequestGone():
+                return self._forget(event)
+            case SwapStarting():
+                return self._swap_starting(event)
+            case SwapFinished():
+                return self._swap_finished(event)
+            case UnloadAsked():
+                return self._unload(event)
+            case IdleExpired():
+                return self._idle(event)
+            case UnloadFinished():
+                return self._unload_finished(event)
+            case ProcessExited():
+                return self._exited_by_itself(event)
+            case Tick():
+                return self._review(event.at_mono)
+            case ShutdownBegan():
+                return self._shut_down()
+            case _:
+                assert_never(event)
+
+    def _arrive(self, event: Arrived) -> list[Command]:
+        model = event.model
+        if model not in self._facts:
+            return [Refuse(event.request, ModelNotFoundError("no local server found for requested model"))]
+        if self._is_shutting_down:
+            return [Refuse(event.request, ShuttingDownError("llama-swap is shutting down"))]
+        if self._book.is_full(model):
+            return [Refuse(event.request, ConcurrencyLimitError())]
+        request = Request(event.request, model, event.at_mono, event.reason)
+        self._book.admit(request)
+        if model in self._clear:
+            return [self._serve(request)]
+        commands: list[Command] = []
+        if not self._try(request, event.at_mono, commands):
+            self._book.enqueue(request)
+            commands += self._positions()
+        return commands
+
+    def _forget(self, event: RequestGone) -> list[Command]:
+        request = self._book.find(event.request)
+        if request is None:
+            return []
+        self._book.last_used_mono[request.model] = event.at_mono
+        if self._book.is_in_flight(request):
+            self._book.release(request)
+            return [] if self._book.in_flight(request.model) else self._review(event.at_mono)
+        commands: list[Command] = []
+        swap = self._swap_to.get(request.model)
+        if swap is not None and request.id in swap.waiters:
+            del swap.waiters[request.id]
+            # A load that was ordered as such is stopped by its orderer; others run to their end.
+            if not swap.waiters and swap.reason is SwapReason.USER:
+                commands += self._cancel(swap)
+        else:
+            self._book.queue.remove(request)
+        self._book.release(request)
+        return commands + self._review(event.at_mono)
+
+    def _swap_starting(self, event: SwapStarting) -> list[Command]:
+        swap = self._swaps.get(event.swap)
+        if swap is None:
+            return []
+        swap.starting_mono = event.at_mono
+        self._clear.clear()
+        return []
+
+    def _swap_finished(self, event: SwapFinished) -> list[Command]:
+        swap = self._swaps.pop(event.swap, None)
+        if swap is None:
+            return []
+        self._swap_to.pop(swap.target)
+        self._clear.clear()
+        error = event.error
+        if error is None and event.generation <= self._exited.get(swap.target, 0):
+            error = ModelUnloadedError(f"[{swap.target}] process is not ready")
+        commands: list[Command] = []
+        if error is not None:
+            # A swap that ended before it touched its target leaves the target as it was.
+            if not swap.is_evicting:
+                self._up.pop(swap.target, None)
+            commands += self._refuse_all(list(swap.waiters.values()), error)
+        elif not self._is_unloading(swap.target):
+            self._up[swap.target] = _Up(event.generation, event.at_mono)
+            self._generation[swap.target] = event.generation
+            commands += [self._serve(waiter) for waiter in swap.waiters.values()]
+        self._planner.swap_finished(self._view(event.at_mono), swap.view(), swap.outcome(event.at_mono, error))
+        return commands + self._review(event.at_mono)
+
+    def _unload(self, event: UnloadAsked) -> list[Command]:
+        commands: list[Command] = []
+        error = ModelUnloadedError(f"unspecific error: {self._planner_name}: model unloaded")
+        for swap in list(self._swaps.values()):
+            if swap.target in event.models:
+                commands += self._refuse_all(list(swap.waiters.values()), error)
+                swap.waiters.clear()
+                commands += self._cancel(swap)
+        commands += self._refuse_all(self._book.take_waiting(lambda r: r.model in event.models), error)
+        self._hold(event.unload, event.models)
+        commands.append(Unload(event.unload, event.models, event.reason))
+        return commands + self._review(event.at_mono)
+
+    def _idle(self, event: IdleExpired) -> list[Command]:
+        up = self._up.get(event.model)
+        if up is None or up.generation != event.generation or self._book.reserved(event.model):
+            return []
+        models = frozenset({event.model})
+        self._hold(event.unload, models)
+        return [Unload(event.unload, models, StopReason.IDLE_TIMEOUT)]
+
+    def _hold(self, unload: UnloadId, models: frozenset[ModelId]) -> None:
+        self._unloads[unload] = models
+        for model in models:
+            self._up.pop(model, None)
+        self._clear.clear()
+
+    def _unload_finished(self, event: UnloadFinished) -> list[Command]:
+        if self._unloads.pop(event.unload, None) is None:
+            return []
+        self._clear.clear()
+        return self._review(event.at_mono)
+
+    def _exited_by_itself(self, event: ProcessExited) -> list[Command]:
+        self._exited[event.model] = max(event.generation, self._exited.get(event.model, event.generation))
+        up = self._up.get(event.model)
+        if up is None or up.generation > event.generation:
+            return []
+        del self._up[event.model]
+        self._clear.clear()
+        return self._review(event.at_mono)
+
+    def _shut_down(self) -> list[Command]:
+        self._is_shutting_down = True
+        self._clear.clear()
+        error = ShuttingDownError("llama-swap is shutting down")
+        commands: list[Command] = []
+        for swap in self._swaps.values():
+            commands += self._refuse_all(list(swap.waiters.values()), error)
+            swap.waiters.clear()
+            commands += self._cancel(swap)
+        return commands + self._refuse_all(self._book.take_waiting(lambda _: True), error)
+
+    # ----------------------------------------------------------------- decisions
+
+    def _try(self, request: Request, now: float, commands: list[Command]) -> bool:
+        """Serve, join, swap or refuse if that is possible now; ``False`` = it has to wait."""
+        model = request.model
+        swap = self._swap_to.get(model)
+        if swap is not None:
+            if swap.is_cancelled:
+                return False
+            swap.waiters[request.id] = request
+            return True
+        if self._is_unloading(model):
+            return False
+        decision = self._planner.plan(self._view(now), model)
+        match decision:
+            case values.Evict():
+                return self._act(request, decision, now, commands)
+            case values.Wait():
+                if decision.recheck is not None:
+                    commands.append(WakeAt(decision.recheck))
+                return False
+            case values.Refuse():
+                commands += self._refuse_all([request], _refusal(decision))
+                return True
+            case _:
+                assert_never(decision)
+
+    def _act(self, request: Request, decision: Evict, now: float, commands: list[Command]) -> bool:
+        model, evict = request.model, decision.models
+        if any(swap.collides(model, evict) for swap in self._swaps.values()):
+            return False
+        if not evict and model in self._up:
+            self._clear.add(model)
+            commands.append(self._serve(request))
+            return True
+        if any(self._book.in_flight(victim) for victim in evict):
+            return False
+        swap = ActiveSwap(SwapId(next(self._swap_ids)), model, evict, request.reason, now)
+        swap.waiters[request.id] = request
+        self._swaps[swap.id] = self._swap_to[model] = swap
+        for victim in evict:
+            self._up.pop(victim, None)
+        self._clear.clear()
+        commands.append(
+            Swap(swap.id, model, evict, request.reason, self._planner_name, decision.reason, decision.cost),
+        )
+        self._planner.swap_started(self._view(now), swap.view())
+        return True
+
+    def _review(self, now: float) -> list[Command]:
+        """Look at the whole queue again, in order; what is blocked keeps its place and blocks nobody."""
+        if not self._book.queue:
+            return []
+        commands: list[Command] = []
+        still: list[Request] = []
+        # Within one walk things only get scarcer, so a model that was blocked once stays blocked.
+        blocked: set[ModelId] = set()
+        for request in self._book.queue:
+            if request.model in blocked or not self._try(request, now, commands):
+                blocked.add(request.model)
+                still.append(request)
+        self._book.queue = still
+        return commands + self._positions()
+
+    def _positions(self) -> list[Command]:
+        return [Position(request.id, request.position) for request in self._book.moved()]
+
+    def _serve(self, request: Request) -> Serve:
+        self._book.serve(request)
+        return Serve(request.id, request.model, self._up[request.model].generation)
+
+    def _refuse_all(self, requests: list[Request], error: LlamaSwapError) -> list[Command]:
+        for request in requests:
+            self._book.release(request)
+        return [Refuse(request.id, error) for request in requests]
+
+    def _cancel(self, swap: ActiveSwap) -> list[Command]:
+        if swap.is_cancelled:
+            return []
+        swap.is_cancelled = True
+        return [CancelSwap(swap.id)]
+
+    def _is_unloading(self, model: ModelId) -> bool:
+        return any(model in models for models in self._unloads.values())
+
+    # ----------------------------------------------------------------- views
+
+    def state(self, model: ModelId) -> ProcessState:
+        """Give the state of a configured model as planning sees it."""
+        if self._is_unloading(model):
+            return ProcessState.STOPPING
+        if any(model in swap.evict and swap.is_evicting for swap in self._swaps.values()):
+            return ProcessState.STOPPING
+        if model in self._up:
+            return ProcessState.READY
+        return ProcessState.STARTING if model in self._swap_to else ProcessState.STOPPED
+
+    def _view(self, now: float) -> PlanView:
+        states = {model: self.state(model) for model in self._facts}
+        return PlanView(
+            serial=(serial := next(self._serials)),
+            seed=serial,
+            now=now,
+            models=MappingProxyType({m: self._model_view(f, states[m]) for m, f in self._facts.items()}),
+            running=tuple(sorted(m for m, s in states.items() if s.counts_as_running)),
+            swaps=tuple(swap.view() for swap in self._swaps.values()),
+            queue=self._book.queue_view(now),
+        )
+
+    def _model_view(self, facts: ModelFacts, state: ProcessState) -> ModelView:
+        up = self._up.get(facts.id)
+        return ModelView(
+            id=facts.id,
+            state=state,
+            generation=self._generation.get(facts.id, Generation(0)),
+            in_flight=self._book.in_flight(facts.id),
+            reserved=self._book.reserved(facts.id),
+            limit=facts.limit,
+            priority=facts.priority,
+            ready_since=up.since_mono if up is not None else None,
+            last_used=self._book.last_used_mono.get(facts.id),
+            ttl=facts.ttl,
+            grace=facts.grace,
+            persistent=facts.persistent,
+            group=facts.group,
+            evict_cost=facts.evict_cost,
+            metadata=facts.metadata,
+        )
+
+
+def _refusal(decision: values.Refuse) -> SwapRefusedError:
+    error = SwapRefusedError(f"swap refused: {decision.reason}", decision.status)
+    error.retry_after_seconds = decision.retry_after
+    return error
