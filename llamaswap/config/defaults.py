@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from llamaswap.core import sets
+
 HEALTH_CHECK_TIMEOUT_SECONDS: Final = 120
 HEALTH_CHECK_TIMEOUT_LEAST_SECONDS: Final = 15
 LOG_LEVEL: Final = "info"
@@ -27,7 +29,7 @@ PERFORMANCE_EVERY_LEAST_SECONDS: Final = 5.0
 IGNORE_PATHS: Final = (r".*\.(js|json|css|png|gif|jpg|jpeg|ico|txt)$",)
 SESSION_ID_HEADERS: Final = ("X-Session-ID", "X-Litellm-Session-Id")
 SPILLOVER: Final = 1
-EVICT_COST: Final = 1
+EVICT_COST: Final = sets.EVICT_COST
 DEFAULT_GROUP: Final = "(default)"
 
 TIMEOUT_CONNECT_SECONDS: Final = 30

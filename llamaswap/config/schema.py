@@ -13,16 +13,14 @@ from typing import Any, Literal
 
 from llamaswap.config import defaults
 from llamaswap.core.sets import Matrix
-from llamaswap.core.values import ModelFacts, ModelId
-
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
+from llamaswap.core.values import ModelFacts, ModelId, empty_mapping
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Limits of an upstream connection, in seconds; 0 = none."""
 
-    connect_seconds: int = defaults.TIMEOUT_CONNECT_SECONDS
+    connect_seconds: float = defaults.TIMEOUT_CONNECT_SECONDS
     keepalive_seconds: int = defaults.TIMEOUT_KEEPALIVE_SECONDS
     response_header_seconds: int = defaults.TIMEOUT_RESPONSE_HEADER_SECONDS
     tls_handshake_seconds: int = defaults.TIMEOUT_TLS_HANDSHAKE_SECONDS
@@ -41,8 +39,8 @@ class Filters:
     """
 
     strip_params: tuple[str, ...] = ()
-    set_params: Mapping[str, Any] = _EMPTY
-    set_params_by_id: Mapping[str, Mapping[str, Any]] = _EMPTY
+    set_params: Mapping[str, Any] = field(default_factory=empty_mapping)
+    set_params_by_id: Mapping[str, Mapping[str, Any]] = field(default_factory=empty_mapping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +98,13 @@ class ModelConfig:
     description: str = ""
     concurrency_limit: int = defaults.CONCURRENCY_LIMIT
     filters: Filters = Filters()
-    metadata: Mapping[str, Any] = _EMPTY
+    metadata: Mapping[str, Any] = field(default_factory=empty_mapping)
     send_loading_state: bool = False
     timeouts: Timeouts = Timeouts()
     ignore_websockets: bool = False
     capabilities: Capabilities = Capabilities()
     launcher: str = defaults.LAUNCHER
-    launcher_settings: Mapping[str, Any] = _EMPTY
+    launcher_settings: Mapping[str, Any] = field(default_factory=empty_mapping)
     keep_descendants: bool = False
     forward_api_key: bool = False
 
@@ -139,9 +137,9 @@ class RouterConfig:
     """
 
     use: str = "group"
-    groups: Mapping[str, Group] = MappingProxyType({})
+    groups: Mapping[str, Group] = field(default_factory=empty_mapping)
     matrix: Matrix | None = None
-    settings: Mapping[str, Any] = _EMPTY
+    settings: Mapping[str, Any] = field(default_factory=empty_mapping)
     fallback: Literal["group", "matrix"] = "group"
     isolation: Literal["inline", "thread", "process"] = "thread"
     plan_timeout_seconds: float = defaults.PLAN_TIMEOUT_SECONDS
@@ -152,9 +150,9 @@ class RouterConfig:
 class SchedulerConfig:
     """The queue. Keys of the mappings are model ids; aliases are resolved already."""
 
-    priority: Mapping[ModelId, int] = MappingProxyType({})
+    priority: Mapping[ModelId, int] = field(default_factory=empty_mapping)
     max_wait_seconds: int = defaults.MAX_WAIT_SECONDS
-    max_wait_per_model_seconds: Mapping[ModelId, int] = MappingProxyType({})
+    max_wait_per_model_seconds: Mapping[ModelId, int] = field(default_factory=empty_mapping)
     max_drain_seconds: int = defaults.MAX_DRAIN_SECONDS
 
 
@@ -169,7 +167,7 @@ class Selector:
     name: str = ""
     description: str = ""
     unlisted: bool = False
-    metadata: Mapping[str, Any] = _EMPTY
+    metadata: Mapping[str, Any] = field(default_factory=empty_mapping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +176,7 @@ class Profile:
 
     name: str
     description: str = ""
-    pins: Mapping[str, str] = MappingProxyType({})
+    pins: Mapping[str, str] = field(default_factory=empty_mapping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +194,14 @@ class Peer:
     filters: Filters = Filters()
     timeouts: Timeouts = Timeouts(response_header_seconds=defaults.TIMEOUT_RESPONSE_HEADER_PEER_SECONDS)
     forward_api_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerModel:
+    """What a name of a peer's model stands for: the peer's id, and the bare name that it knows."""
+
+    peer: str
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,21 +250,26 @@ class Config:
     Attributes:
         models: By id, sorted by code point.
         aliases: Alias to model id, over all models.
+        peer_models: Full names of peers' models, and the bare ones that stand for one peer only;
+            local ids and aliases win over them.
         preload: Model ids in order.
         ignore_paths: Regular expressions in Python's syntax, translated and checked.
         sources: Files that were read, in order.
         warnings: Human-readable lines about things that load but look wrong.
+        unknown_keys: Those of the warnings that are about keys that nobody knows; a strict check
+            takes them for errors.
         metrics_enabled: ``None`` = not set: follows ``performance.disabled``.
         loading_remarks: ``None`` = our own texts.
     """
 
-    models: Mapping[ModelId, ModelConfig] = MappingProxyType({})
-    aliases: Mapping[str, ModelId] = MappingProxyType({})
+    models: Mapping[ModelId, ModelConfig] = field(default_factory=empty_mapping)
+    aliases: Mapping[str, ModelId] = field(default_factory=empty_mapping)
     router: RouterConfig = RouterConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
-    selectors: Mapping[str, Selector] = MappingProxyType({})
-    profiles: Mapping[str, Profile] = MappingProxyType({})
-    peers: Mapping[str, Peer] = MappingProxyType({})
+    selectors: Mapping[str, Selector] = field(default_factory=empty_mapping)
+    profiles: Mapping[str, Profile] = field(default_factory=empty_mapping)
+    peers: Mapping[str, Peer] = field(default_factory=empty_mapping)
+    peer_models: Mapping[str, PeerModel] = field(default_factory=empty_mapping)
     preload: tuple[ModelId, ...] = ()
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     ignore_paths: tuple[str, ...] = defaults.IGNORE_PATHS
@@ -285,6 +296,7 @@ class Config:
     http: HTTPConfig = HTTPConfig()
     sources: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    unknown_keys: tuple[str, ...] = ()
 
     def resolve(self, name: str) -> ModelConfig | None:
         """Find the local model of an id or alias; an id wins."""
