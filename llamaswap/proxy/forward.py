@@ -1,0 +1,261 @@
+"""One client request on its way to an upstream, and the answer's way back; it ends exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from llamaswap.core.values import RequestId
+from llamaswap.errors import LlamaSwapError
+from llamaswap.proxy.connection import StreamedBody
+from llamaswap.proxy.framing import ChunkedBody, chunk
+from llamaswap.proxy.headers import Fields, ResponseHead, answer_head, request_head
+from llamaswap.proxy.hop import HopCall, HopPool
+
+
+class Client(Protocol):
+    """What a :class:`Forwarding` needs of the client's side.
+
+    Attributes:
+        client_host: The client's address, without port.
+        is_modern: Whether it speaks HTTP/1.1: chunks, and 1xx answers.
+        keeps_alive: Whether its connection outlives this answer.
+        relay: Sends bytes as they are.
+    """
+
+    client_host: bytes
+    is_modern: bool
+    keeps_alive: bool
+    relay: Callable[[bytes], None]
+
+    def taken_over(self, taker: Forwarding) -> None:
+        """Tell this one, from now on, to pause, to resume, and that the client has left."""
+
+    def relay_head(self, status: int, data: bytes) -> None:
+        """Send the head of the answer, with what there is of the body."""
+
+    def end(self, payload_bytes: int) -> None:
+        """The answer is whole; it had a body of that size."""
+
+    def cut(self, payload_bytes: int, error: LlamaSwapError, *, at_once: bool) -> None:
+        """The answer breaks off: close, so that the client can tell; ``at_once`` even drops what is queued."""
+
+    def refuse(self, error: LlamaSwapError) -> None:
+        """Answer with an error; nothing was sent before."""
+
+    def error_event(self, error: LlamaSwapError) -> bytes:
+        """Word an error as one server-sent event."""
+
+
+@implementer(IPushProducer)
+class Forwarding:
+    """One client request on its way; what the router calls a waiter.
+
+    Args:
+        client: Who asked.
+        method: As received.
+        target: Path and query for the upstream.
+        headers: As received, less what must not go on.
+        body: The whole body, or one that is still arriving.
+        on_end: Called once, whatever the end is, after the last byte and before the client's next
+            request; perhaps before the router's ``enter`` has returned.
+        is_metered: Whether the answer must be readable for us, so that the client's wish for
+            encodings is reduced to those that are.
+
+    Attributes:
+        request_id: Set by the router.
+        is_ended: Whether ``on_end`` has been called.
+    """
+
+    __slots__ = (
+        "_body",
+        "_call",
+        "_client",
+        "_convert",
+        "_head",
+        "_headers",
+        "_is_metered",
+        "_is_paused",
+        "_method",
+        "_on_end",
+        "_target",
+        "is_ended",
+        "request_id",
+    )
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        method: bytes,
+        target: bytes,
+        headers: Fields,
+        body: bytes | StreamedBody,
+        on_end: Callable[[Forwarding], None],
+        is_metered: bool = False,
+    ) -> None:
+        self._client = client
+        self._method = method
+        self._target = target
+        self._headers = headers
+        self._body = body
+        self._on_end = on_end
+        self._is_metered = is_metered
+        self._call: HopCall | None = None
+        self._head: ResponseHead | None = None  # of the answer, once it has begun
+        self._convert: Callable[[bytes, bool], bytes] | None = None
+        self._is_paused = False
+        self.is_ended = False
+        self.request_id = RequestId(0)
+        client.taken_over(self)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of the answer's body so far, framing not counted."""
+        return self._head.body.payload_bytes if self._head is not None else 0
+
+    # ----------------------------------------------------------------- for the router
+
+    def granted(self, pool: HopPool) -> None:
+        """Go to the upstream, in this turn."""
+        if self.is_ended:
+            return
+        head = request_head(
+            self._method,
+            pool.target(self._target),
+            self._headers,
+            client_host=self._client.client_host,
+            default_host=pool.host,
+            body_length=len(self._body) if isinstance(self._body, bytes) else self._body.length,
+            is_metered=self._is_metered,
+        )
+        body, self._body, self._headers = self._body, b"", []
+        call = HopCall(pool, self, self._method, head, body)
+        self._call = call
+        if self._is_paused:
+            call.pause()
+        call.start()
+
+    def refused(self, error: LlamaSwapError) -> None:
+        """Tell the client no."""
+        self._fail(error)
+
+    def moved(self, position: int) -> None:
+        """Nothing is shown of the place in the queue."""
+
+    def cancel(self, error: LlamaSwapError) -> None:
+        """Break off on purpose; the client gets the error, or a cut answer if that has begun."""
+        if self._call is not None:
+            self._call.cancel()
+        self._fail(error)
+
+    # ----------------------------------------------------------------- for the client's side
+
+    def client_left(self) -> None:
+        """The client is gone: so is everything done for it, in this turn."""
+        call = self._call
+        if self._end() and call is not None:
+            call.cancel()
+
+    def pauseProducing(self) -> None:
+        """The client is slow: read no more."""
+        self._is_paused = True
+        if self._call is not None:
+            self._call.pause()
+
+    def resumeProducing(self) -> None:
+        """The client has caught up."""
+        self._is_paused = False
+        if self._call is not None:
+            self._call.resume()
+
+    def stopProducing(self) -> None:
+        """The client's connection is lost; :meth:`client_left` follows."""
+
+    # ----------------------------------------------------------------- for the upstream's side
+
+    def interim(self, head: ResponseHead) -> None:
+        """See :class:`~llamaswap.proxy.connection.ResponseTaker`."""
+        if self._client.is_modern:
+            self._client.relay(answer_head(head, is_chunked=False, closes=False))
+
+    def started(self, head: ResponseHead, data: bytes, *, is_whole: bool) -> None:
+        """See :class:`~llamaswap.proxy.connection.ResponseTaker`."""
+        self._head = head
+        client = self._client
+        if client.is_modern:
+            if head.is_open:
+                self._convert = _chunking
+        elif head.is_chunked:
+            self._convert = _Unchunking()
+        is_chunked = client.is_modern and (head.is_chunked or head.is_open)
+        if self._convert is not None:
+            data = self._convert(data, is_whole)
+        client.relay_head(head.status, answer_head(head, is_chunked=is_chunked, closes=not client.keeps_alive) + data)
+        if is_whole and self._end():
+            client.end(self.payload_bytes)
+
+    def went_on(self, data: bytes, *, is_whole: bool) -> None:
+        """See :class:`~llamaswap.proxy.connection.ResponseTaker`."""
+        if self._convert is not None:
+            data = self._convert(data, is_whole)
+        self._client.relay(data)
+        if is_whole and self._end():
+            self._client.end(self.payload_bytes)
+
+    def failed(self, error: LlamaSwapError) -> None:
+        """See :class:`~llamaswap.proxy.connection.ResponseTaker`."""
+        self._fail(error)
+
+    # ----------------------------------------------------------------- the end
+
+    def _fail(self, error: LlamaSwapError) -> None:
+        if not self._end():
+            return
+        head, client = self._head, self._client
+        if head is None:
+            client.refuse(error)
+            return
+        if head.is_event_stream:
+            client.relay(self._last_event(head, client.error_event(error)))
+        client.cut(self.payload_bytes, error, at_once=not client.is_modern)
+
+    def _last_event(self, head: ResponseHead, event: bytes) -> bytes:
+        """Frame an event so that it goes on where the answer broke off; empty where that cannot be done."""
+        if isinstance(head.body, ChunkedBody):
+            return head.body.continuation(event) if self._convert is None else event
+        if head.is_open:
+            return event if self._convert is None else chunk(event)
+        return b""
+
+    def _end(self) -> bool:
+        """Spend the one token; False if it was spent."""
+        if self.is_ended:
+            return False
+        self.is_ended = True
+        self._call = None
+        self._on_end(self)
+        return True
+
+
+def _chunking(data: bytes, is_whole: bool) -> bytes:  # noqa: FBT001 - called through a variable
+    """Put a body that would end with its connection into chunks: then the client knows its end."""
+    framed = chunk(data) if data else b""
+    return framed + b"0\r\n\r\n" if is_whole else framed
+
+
+class _Unchunking:
+    """Takes the chunks away, for a client that does not know them."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._walker = ChunkedBody(self._pieces)
+
+    def __call__(self, data: bytes, is_whole: bool) -> bytes:  # noqa: ARG002, FBT001 - as _chunking
+        self._walker.feed(data)
+        payload = b"".join(self._pieces)
+        self._pieces.clear()
+        return payload

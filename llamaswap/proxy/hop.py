@@ -1,0 +1,337 @@
+"""The way to one upstream: a pool of keep-alive connections, and the requests that use it.
+
+A :class:`HopPool` belongs to one generation of one upstream. Each request is a :class:`HopCall`: it
+takes an idle connection or opens one, and its taker is told what comes back. No Deferred and no timer
+is made for a request that finds an idle connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from twisted.internet.interfaces import IAddress, IConnector, IDelayedCall
+from twisted.internet.protocol import ClientFactory
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+
+from llamaswap.config.schema import Timeouts
+from llamaswap.errors import LlamaSwapError, UpstreamDisconnectedError, UpstreamUnreachableError
+from llamaswap.proxy.connection import HopConnection, ResponseTaker, StreamedBody
+
+IDLE_SECONDS: Final = 4.0
+"""Longest rest of a connection: llama-server closes after about 5 seconds."""
+
+_LOOPBACK: Final = ("127.0.0.1", "::1")
+"""What ``localhost`` stands for, without asking a resolver; servers rarely listen on both."""
+
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class HopReactor(Protocol):
+    """What is needed of a reactor: ``IReactorTCP`` and ``IReactorTime``."""
+
+    def connectTCP(self, host: str, port: int, factory: Any, timeout: float | None = 30) -> IConnector:
+        """Open a connection."""
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> IDelayedCall:  # noqa: A002
+        """Call something later."""
+
+    def seconds(self) -> float:
+        """Give the time."""
+
+
+class HopPool:
+    """Keep-alive connections to one generation of one upstream.
+
+    Args:
+        reactor: Opens connections and gives the time.
+        base_url: Such as ``http://localhost:5800/base?key=1``; path and query come before those of requests.
+        timeouts: See :class:`~llamaswap.config.schema.Timeouts`.
+
+    Attributes:
+        host: For requests without a ``Host``.
+        timeouts: As given.
+    """
+
+    def __init__(self, reactor: HopReactor, base_url: str, timeouts: Timeouts) -> None:
+        parts = urlsplit(base_url)
+        self.host = parts.netloc.rpartition("@")[2].encode("ascii", "surrogateescape")
+        self.timeouts = timeouts
+        self._reactor = reactor
+        self._hostname = parts.hostname or "localhost"
+        self._port = parts.port or _PORTS.get(parts.scheme, 80)
+        self._is_tls = parts.scheme == "https"
+        self._path = parts.path.rstrip("/").encode("utf-8", "surrogateescape")
+        self._query = parts.query.encode("utf-8", "surrogateescape")
+        self._idle: list[HopConnection] = []  # the one used last is the last
+        self._calls: set[HopCall] = set()
+        self._reaper: IDelayedCall | None = None
+        self._is_closed = False
+
+    def target(self, target: bytes) -> bytes:
+        """Join a request's path and query to those of the base URL."""
+        if self._path:
+            target = self._path + target
+        if self._query:
+            target = b"%b&%b" % (target, self._query) if b"?" in target else b"%b?%b" % (target, self._query)
+        return target
+
+    def close(self) -> None:
+        """Drop idle connections, and fail the exchanges under way: the generation is over."""
+        self._is_closed = True
+        if self._reaper is not None:
+            self._reaper.cancel()
+            self._reaper = None
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.give_up()
+        for call in list(self._calls):
+            call.fail(
+                UpstreamDisconnectedError("the upstream was stopped in mid-answer")
+                if call.is_answered
+                else UpstreamUnreachableError("the upstream was stopped"),
+            )
+
+    # ----------------------------------------------------------------- for calls and connections
+
+    def serve(self, call: HopCall) -> None:
+        """Give a call its connection, in this turn where one is idle."""
+        if self._is_closed:
+            call.fail(UpstreamUnreachableError("the upstream was stopped"))
+            return
+        self._calls.add(call)
+        # A body that passes by cannot be sent twice: its connection must not be a stale one.
+        connection = self._take_idle() if isinstance(call.body, bytes) else None
+        if connection is not None:
+            call.use(connection)
+        else:
+            self.dial(call)
+
+    def dial(self, call: HopCall, hosts: tuple[str, ...] = ()) -> None:
+        """Open a connection for a call: to the first of the hosts that lets us, the base URL's by default."""
+        if not hosts:
+            hosts = _LOOPBACK if self._hostname == "localhost" else (self._hostname,)
+        call.connector = self._reactor.connectTCP(
+            hosts[0],
+            self._port,
+            self._secured(_Dialer(self, call, hosts[1:])),
+            timeout=self.timeouts.connect_seconds or None,
+        )
+
+    def _secured(self, factory: ClientFactory) -> Any:
+        if not self._is_tls:
+            return factory
+        return TLSMemoryBIOFactory(optionsForClientTLS(self._hostname), True, factory)  # noqa: FBT003
+
+    def forget(self, call: HopCall) -> None:
+        """Take note that a call has ended."""
+        self._calls.discard(call)
+
+    def call_later(self, delay_seconds: float, function: Callable[[], None]) -> IDelayedCall:
+        """Call something later."""
+        return self._reactor.callLater(delay_seconds, function)
+
+    # ----------------------------------------------------------------- idle connections
+
+    def _take_idle(self) -> HopConnection | None:
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if self._reactor.seconds() - connection.idle_since_mono <= IDLE_SECONDS and connection.is_usable():
+                return connection
+            connection.give_up()
+        return None
+
+    def connection_free(self, connection: HopConnection) -> None:
+        """See :class:`~llamaswap.proxy.connection.Owner`."""
+        if self._is_closed:
+            connection.give_up()
+            return
+        connection.idle_since_mono = self._reactor.seconds()
+        self._idle.append(connection)
+        if self._reaper is None:
+            self._reaper = self._reactor.callLater(IDLE_SECONDS, self._reap)
+
+    def connection_gone(self, connection: HopConnection) -> None:
+        """See :class:`~llamaswap.proxy.connection.Owner`."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _reap(self) -> None:
+        """Drop what has rested for too long; come back when the next one will have."""
+        self._reaper = None
+        now = self._reactor.seconds()
+        fresh = [c for c in self._idle if now - c.idle_since_mono < IDLE_SECONDS]
+        stale = [c for c in self._idle if now - c.idle_since_mono >= IDLE_SECONDS]
+        self._idle = fresh
+        for connection in stale:
+            connection.give_up()
+        if fresh:
+            self._reaper = self._reactor.callLater(fresh[0].idle_since_mono + IDLE_SECONDS - now, self._reap)
+
+
+class HopCall:
+    """One request and its answer, over one connection or, after a stale one, a second.
+
+    Args:
+        pool: Where to.
+        taker: Told of the answer.
+        method: Of the request.
+        head: The request's head, ready to go.
+        body: The request's; one that is held is given up when the answer's head is there.
+
+    Attributes:
+        connector: The attempt to connect, while there is one.
+        is_answered: Whether the answer's head has come.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_is_paused",
+        "_pool",
+        "_timer",
+        "body",
+        "connector",
+        "head",
+        "is_answered",
+        "method",
+        "taker",
+    )
+
+    def __init__(
+        self,
+        pool: HopPool,
+        taker: ResponseTaker,
+        method: bytes,
+        head: bytes,
+        body: bytes | StreamedBody,
+    ) -> None:
+        self.method = method
+        self.head = head
+        self.body = body
+        self.taker = taker
+        self.connector: IConnector | None = None
+        self.is_answered = False
+        self._pool: HopPool | None = pool
+        self._connection: HopConnection | None = None
+        self._timer: IDelayedCall | None = None
+        self._is_paused = False
+
+    def start(self) -> None:
+        """Send the request, in this turn where a connection is idle; the taker may be told before this returns."""
+        if self._pool is not None:
+            self._pool.serve(self)
+
+    def use(self, connection: HopConnection) -> None:
+        """Send the request on this connection."""
+        pool = self._pool
+        if pool is None:  # cancelled while connecting
+            connection.give_up()
+            return
+        self.connector = None
+        self._connection = connection
+        limit = pool.timeouts.response_header_seconds
+        if limit:
+            self._timer = pool.call_later(limit, self._too_late)
+        connection.begin(self)
+        if self._is_paused and self._connection is not None:
+            connection.pause()
+
+    def cancel(self) -> None:
+        """Break off, in this turn; the taker hears nothing more. Harmless after the end."""
+        connection, connector = self._connection, self.connector
+        self.parted()
+        if connection is not None:
+            connection.give_up()
+        elif connector is not None:
+            connector.disconnect()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether anything is still to come."""
+        return self._pool is not None
+
+    def pause(self) -> None:
+        """Read no more of the answer for now."""
+        self._is_paused = True
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._is_paused = False
+        if self._connection is not None:
+            self._connection.resume()
+
+    def fail(self, error: LlamaSwapError) -> None:
+        """Break off, and tell the taker why. Harmless after the end."""
+        if self._pool is not None:
+            self.cancel()
+            self.taker.failed(error)
+
+    def _too_late(self) -> None:
+        self._timer = None
+        self.fail(UpstreamUnreachableError("the upstream did not answer in time"))
+
+    # ----------------------------------------------------------------- for the connection
+
+    def answered(self) -> None:
+        """See :class:`~llamaswap.proxy.connection.Call`."""
+        self.is_answered = True
+        self.head = b""
+        if isinstance(self.body, bytes):
+            self.body = b""
+        self._stop_timer()
+
+    def parted(self) -> None:
+        """See :class:`~llamaswap.proxy.connection.Call`."""
+        pool, self._pool = self._pool, None
+        self._connection = self.connector = None
+        self._stop_timer()
+        if pool is not None:
+            pool.forget(self)
+
+    def unheard(self) -> None:
+        """See :class:`~llamaswap.proxy.connection.Call`: the upstream had closed before, and did not see it."""
+        self._connection = None
+        self._stop_timer()
+        if self._pool is not None:
+            self._pool.dial(self)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _Dialer(ClientFactory):
+    """Makes the connection that a call waits for.
+
+    Args:
+        pool: Will own it.
+        call: Uses it.
+        more_hosts: To be tried when this one does not let us.
+    """
+
+    noisy = False
+
+    def __init__(self, pool: HopPool, call: HopCall, more_hosts: tuple[str, ...]) -> None:
+        self._pool = pool
+        self._call = call
+        self._more_hosts = more_hosts
+
+    def buildProtocol(self, addr: IAddress | None) -> HopConnection:  # noqa: ARG002 - Twisted's signature
+        """Make the connection's protocol."""
+        return HopConnection(self._pool, self._call.use, self._pool.timeouts.keepalive_seconds)
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:  # noqa: ARG002
+        """Try the next host, or give up."""
+        if not self._call.is_live:
+            return
+        if self._more_hosts:
+            self._pool.dial(self._call, self._more_hosts)
+        else:
+            self._call.fail(UpstreamUnreachableError(f"cannot connect to the upstream: {reason.getErrorMessage()}"))
