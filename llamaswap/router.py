@@ -1,0 +1,350 @@
+"""Carries out what the scheduler decides; the only caller of ``Scheduler.handle``.
+
+Everything that happens becomes an event in one mailbox and is handled one at a time, each event's
+commands before the next event (:meth:`Router.tell`). A command may cause events in the same turn,
+as a granted request does that fails at once: they are appended, never handled recursively.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from itertools import count
+from typing import ClassVar, Generic, Protocol, TypeVar, assert_never
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from llamaswap.core.messages import (
+    Arrived,
+    CancelSwap,
+    Command,
+    Event,
+    IdleExpired,
+    Position,
+    ProcessExited,
+    Refuse,
+    RequestGone,
+    Serve,
+    ShutdownBegan,
+    Swap,
+    Tick,
+    Unload,
+    UnloadAsked,
+    UnloadFinished,
+    WakeAt,
+)
+from llamaswap.core.scheduler import Scheduler
+from llamaswap.core.values import (
+    Generation,
+    ModelId,
+    ProcessState,
+    RequestId,
+    StopReason,
+    SwapReason,
+    UnloadId,
+    UpstreamSnapshot,
+)
+from llamaswap.errors import LlamaSwapError, NotReadyError
+from llamaswap.runner import Runner, Supervisor
+
+
+class Pool(Protocol):
+    """Connections to one generation of one upstream, as far as the router cares."""
+
+    def close(self) -> None:
+        """Drop idle connections and fail the exchanges under way."""
+
+
+PoolT = TypeVar("PoolT", bound=Pool)
+SupervisorT = TypeVar("SupervisorT", bound=Supervisor)
+_GrantedT_contra = TypeVar("_GrantedT_contra", contravariant=True)
+
+
+class Waiter(Protocol[_GrantedT_contra]):
+    """Somebody who wants to be served, and calls :meth:`Router.leave` once, whatever the end is.
+
+    Attributes:
+        request_id: Set by the router before anything else happens.
+    """
+
+    request_id: RequestId
+
+    def granted(self, pool: _GrantedT_contra, /) -> None:
+        """Take the connections of a ready process; in flight from here on."""
+
+    def refused(self, error: LlamaSwapError, /) -> None:
+        """Take no for an answer."""
+
+    def moved(self, position: int, /) -> None:
+        """Take note of a new 1-based place in the queue."""
+
+
+class Loan:
+    """A model asked for on our own behalf; in flight from the grant until it is given back.
+
+    Args:
+        leave: Ends the request.
+
+    Attributes:
+        request_id: Set by the router.
+        ready: Fires with ``None`` at the grant; fails with the
+            :class:`~llamaswap.errors.LlamaSwapError` of the refusal. Cancelling leaves the queue.
+    """
+
+    def __init__(self, leave: Callable[[RequestId], None]) -> None:
+        self.request_id = RequestId(0)
+        self.ready: Deferred[None] = Deferred(lambda _: self.release())
+        self._leave = leave
+        self._is_over = False
+
+    def release(self) -> None:
+        """Give the model back; harmless when called again."""
+        if not self._is_over:
+            self._is_over = True
+            self._leave(self.request_id)
+
+    def granted(self, _pool: object, /) -> None:
+        """See :class:`Waiter`."""
+        self.ready.callback(None)
+
+    def refused(self, error: LlamaSwapError, /) -> None:
+        """See :class:`Waiter`."""
+        self.release()
+        self.ready.errback(error)
+
+    def moved(self, _position: int, /) -> None:
+        """See :class:`Waiter`; nobody looks at it."""
+
+
+class Router(Generic[SupervisorT, PoolT]):
+    """Turns grants into forwarding and swaps into stops and starts; see the module's text.
+
+    Args:
+        scheduler: Decides; nobody else may call it.
+        clock: Gives the time of each event.
+        make_pool: Makes the connections of a generation that became ready.
+    """
+
+    _log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        clock: IReactorTime,
+        make_pool: Callable[[SupervisorT], PoolT],
+    ) -> None:
+        self._scheduler = scheduler
+        self._clock = clock
+        self._make_pool = make_pool
+        self._upstreams: Mapping[ModelId, SupervisorT] = {}
+        self._runner = Runner(self.tell, clock)
+        self._pools: dict[ModelId, tuple[Generation, PoolT]] = {}
+        self._waiters: dict[RequestId, tuple[ModelId, Waiter[PoolT]]] = {}
+        self._unloads: dict[UnloadId, Deferred[None]] = {}
+        self._idle: list[Deferred[None]] = []
+        self._mailbox: deque[Event] = deque()
+        self._is_draining = False
+        self._wake: IDelayedCall | None = None
+        self._request_ids = count(1)
+        self._unload_ids = count(1)
+
+    def adopt(self, upstreams: Mapping[ModelId, SupervisorT]) -> None:
+        """Take the supervisors, which were made with this router as their listener; called once."""
+        self._upstreams = upstreams
+        self._runner.adopt(upstreams)
+
+    # ----------------------------------------------------------------- requests
+
+    def enter(self, model: ModelId, waiter: Waiter[PoolT], reason: SwapReason = SwapReason.REQUEST) -> RequestId:
+        """Ask for a model.
+
+        Args:
+            model: A configured local model's id.
+            waiter: Gets its ``request_id``, then is granted or refused once, perhaps before this returns.
+            reason: On whose behalf.
+
+        Returns:
+            The ``request_id``, to :meth:`leave` with.
+        """
+        waiter.request_id = request = RequestId(next(self._request_ids))
+        self._waiters[request] = (model, waiter)
+        self.tell(Arrived(request, model, self._clock.seconds(), reason))
+        return request
+
+    def leave(self, request: RequestId) -> None:
+        """End a request, whatever its end was; idempotent."""
+        entry = self._waiters.pop(request, None)
+        if entry is None:
+            return
+        upstream = self._upstreams.get(entry[0])
+        if upstream is not None:
+            upstream.touch()
+        self.tell(RequestGone(request, self._clock.seconds()))
+        if not self._waiters:
+            waiting, self._idle = self._idle, []
+            for waiter in waiting:
+                waiter.callback(None)
+
+    def borrow(self, model: ModelId, reason: SwapReason) -> Loan:
+        """Ask for a model on our own behalf, in line with everybody else."""
+        loan = Loan(self.leave)
+        self.enter(model, loan, reason)
+        return loan
+
+    def unload(self, models: Collection[ModelId], reason: StopReason = StopReason.USER) -> Deferred[None]:
+        """Stop models at once: what waits for them is refused, what they serve is cut.
+
+        Returns:
+            Fires with ``None`` when all of them are stopped; never fails. Cancelling only stops listening.
+        """
+        unload = UnloadId(next(self._unload_ids))
+        done: Deferred[None] = Deferred(lambda _: self._forget_unload(unload))
+        self._unloads[unload] = done
+        self.tell(UnloadAsked(unload, frozenset(models), self._clock.seconds(), reason))
+        return done
+
+    def _forget_unload(self, unload: UnloadId) -> None:
+        self._unloads.pop(unload, None)
+
+    def snapshots(self) -> list[UpstreamSnapshot]:
+        """Describe every model's process at this moment, sorted by model."""
+        return [self._upstreams[model].snapshot() for model in sorted(self._upstreams)]
+
+    def state(self, model: ModelId) -> ProcessState:
+        """Give the state of a configured model, for display and advice only."""
+        return self._upstreams[model].state
+
+    # ----------------------------------------------------------------- the end
+
+    def begin_shutdown(self) -> None:
+        """Refuse everything that waits and everything new; abort starts; let go on what is in flight."""
+        self.tell(ShutdownBegan(self._clock.seconds()))
+
+    def drained(self) -> Deferred[None]:
+        """Give a Deferred that fires with ``None`` when no request is left; never fails; may be cancelled."""
+        done: Deferred[None] = Deferred(self._forget_idle)
+        if self._waiters:
+            self._idle.append(done)
+        else:
+            done.callback(None)
+        return done
+
+    def _forget_idle(self, waiter: Deferred[None]) -> None:
+        if waiter in self._idle:
+            self._idle.remove(waiter)
+
+    def stop_all(self, grace_seconds: float) -> Deferred[None]:
+        """End every process for good, in parallel.
+
+        Args:
+            grace_seconds: From asking to killing; above 0.
+
+        Returns:
+            Fires with ``None`` when all are gone; never fails.
+        """
+        stops = [upstream.shut_down(grace_seconds) for upstream in self._upstreams.values()]
+        return gatherResults(stops).addCallback(lambda _: None)
+
+    # ----------------------------------------------------------------- news from the supervisors
+
+    def state_changed(
+        self,
+        model: ModelId,
+        generation: Generation,
+        old: ProcessState,
+        new: ProcessState,
+        reason: StopReason | None,
+    ) -> None:
+        """See :class:`llamaswap.process.upstream.UpstreamEvents`."""
+        self._log.debug(
+            "{model}: {old} -> {new}",
+            model=model,
+            generation=generation,
+            old=old.value,
+            new=new.value,
+            reason=reason,
+        )
+        if new is ProcessState.READY:
+            self._pools[model] = (generation, self._make_pool(self._upstreams[model]))
+        elif old is ProcessState.READY:
+            self._pools.pop(model)[1].close()
+
+    def process_exited(self, model: ModelId, generation: Generation) -> None:
+        """See :class:`llamaswap.process.upstream.UpstreamEvents`."""
+        self.tell(ProcessExited(model, generation, self._clock.seconds()))
+
+    def idle_expired(self, model: ModelId, generation: Generation) -> None:
+        """See :class:`llamaswap.process.upstream.UpstreamEvents`."""
+        self.tell(IdleExpired(UnloadId(next(self._unload_ids)), model, generation, self._clock.seconds()))
+
+    # ----------------------------------------------------------------- the trampoline
+
+    def tell(self, event: Event) -> None:
+        """Put an event into the mailbox, and handle all there is unless that goes on already."""
+        self._mailbox.append(event)
+        if self._is_draining:
+            return
+        self._is_draining = True
+        try:
+            while self._mailbox:
+                for command in self._scheduler.handle(self._mailbox.popleft()):
+                    self._perform_guarded(command)
+        finally:
+            self._is_draining = False
+
+    def _perform_guarded(self, command: Command) -> None:
+        try:
+            self._perform(command)
+        except Exception:  # noqa: BLE001 - a bug in one request's code must not lose the commands of others
+            self._log.failure("could not perform {command}", command=command)
+            if isinstance(command, Serve | Refuse):
+                self.leave(command.request)
+
+    def _perform(self, command: Command) -> None:
+        match command:
+            case Serve():
+                self._serve(command)
+            case Refuse():
+                entry = self._waiters.get(command.request)
+                if entry is not None:
+                    entry[1].refused(command.error)
+            case Position():
+                entry = self._waiters.get(command.request)
+                if entry is not None:
+                    entry[1].moved(command.position)
+            case Swap():
+                self._runner.swap(command)
+            case CancelSwap():
+                self._runner.cancel(command.swap)
+            case Unload():
+                self._runner.unload(command).addCallback(self._unloaded, command.unload)
+            case WakeAt():
+                self._wake_at(command.at_mono)
+            case _:
+                assert_never(command)
+
+    def _serve(self, command: Serve) -> None:
+        entry = self._waiters.get(command.request)
+        if entry is None:
+            return  # it left; its RequestGone is in the mailbox
+        generation, pool = self._pools.get(command.model, (Generation(-1), None))
+        if pool is None or generation != command.generation:
+            # The process vanished in this very turn. Say so once more, lest the core believes in it.
+            self.tell(ProcessExited(command.model, command.generation, self._clock.seconds()))
+            entry[1].refused(NotReadyError(command.model))
+            return
+        entry[1].granted(pool)
+
+    def _unloaded(self, _: None, unload: UnloadId) -> None:
+        self.tell(UnloadFinished(unload, self._clock.seconds()))
+        done = self._unloads.pop(unload, None)
+        if done is not None:
+            done.callback(None)
+
+    def _wake_at(self, at_mono: float) -> None:
+        if self._wake is not None and self._wake.active():
+            self._wake.cancel()
+        delay = max(0.0, at_mono - self._clock.seconds())
+        self._wake = self._clock.callLater(delay, lambda: self.tell(Tick(self._clock.seconds())))
