@@ -1,0 +1,148 @@
+"""Routes for people and scripts that look after the daemon: what runs, load, unload, health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+from klein import Klein
+from twisted.web.iweb import IRequest
+
+from llamaswap import __version__
+from llamaswap.config.schema import ModelConfig
+from llamaswap.core.values import ModelId, StopReason, SwapReason, UpstreamSnapshot
+from llamaswap.errors import NotFoundError
+from llamaswap.web import answers
+from llamaswap.web.asked import first_value
+from llamaswap.web.daemon import Daemon
+from llamaswap.web.models import model_list
+from llamaswap.web.paths import decoded
+
+_OK: Final = "OK"
+_UNLOAD: Final = b"/api/models/unload/"
+_LOAD: Final = b"/api/models/load/"
+
+
+class AdminRoutes:
+    """The handlers.
+
+    Args:
+        daemon: Where configuration and router are.
+        now: Gives UTC epoch seconds.
+    """
+
+    def __init__(self, daemon: Daemon, now: Callable[[], float]) -> None:
+        self._daemon = daemon
+        self._now = now
+
+    def register(self, app: Klein) -> None:
+        """Add the routes."""
+        for path, handler in (
+            ("/v1/models", self.models),
+            ("/models", self.models),
+            ("/running", self.running),
+            ("/unload", self.unload),
+            ("/health", _health),
+            ("/wol-health", _health),
+            ("/api/version", _version),
+        ):
+            app.route(path, methods=["GET"], endpoint=path)(handler)
+        app.route("/api/models/unload", methods=["POST"])(self.unload_all)
+        app.route("/api/models/unload/<path:_name>", methods=["POST"])(self.unload_one)
+        app.route("/api/models/load/<path:_name>", methods=["POST"])(self.load)
+
+    def models(self, request: IRequest) -> bytes:
+        """Answer ``GET /v1/models``."""
+        origin = request.getHeader(b"origin")
+        if origin is not None:
+            request.setHeader(b"access-control-allow-origin", origin)
+        document = model_list(self._daemon.config, self._daemon.router.state, int(self._now()))
+        return answers.document(request, document)
+
+    def running(self, request: IRequest) -> bytes:
+        """Answer ``GET /running`` with the processes that exist."""
+        models = self._daemon.config.models
+        shown = [
+            _shown(models[snapshot.model], snapshot)
+            for snapshot in self._daemon.router.snapshots()
+            if snapshot.state.counts_as_running and snapshot.model in models
+        ]
+        return answers.document(request, {"running": shown})
+
+    async def unload(self, request: IRequest) -> bytes:
+        """Answer ``GET /unload`` when everything is stopped; HEAD stops nothing."""
+        request.setHeader(b"cache-control", b"no-store")
+        if request.method == b"GET":
+            await self._stop(self._daemon.config.models)
+        return answers.text(request, _OK)
+
+    async def unload_all(self, request: IRequest) -> bytes:
+        """Answer ``POST /api/models/unload`` when everything is stopped."""
+        await self._stop(self._daemon.config.models)
+        return answers.document(request, {"msg": "ok"})
+
+    async def unload_one(self, request: IRequest, _name: str) -> bytes:
+        """Answer ``POST /api/models/unload/{model}`` when the model is stopped.
+
+        Raises:
+            NotFoundError: There is no such local model.
+        """
+        await self._stop([self._named(request, _UNLOAD).id])
+        return answers.text(request, _OK)
+
+    async def load(self, request: IRequest, _name: str) -> bytes:
+        """Answer ``POST /api/models/load/{model}`` at once, with ``?wait=1`` when the model is ready.
+
+        Raises:
+            LlamaSwapError: There is no such local model, or it cannot be loaded.
+        """
+        model = self._named(request, _LOAD).id
+        request.setHeader(b"cache-control", b"no-store")
+        router = self._daemon.router
+        loan = router.borrow(model, SwapReason.USER)
+        if loan.ready.called or first_value(request.uri.partition(b"?")[2], "wait") == "1":
+            try:
+                await loan.ready
+            finally:
+                loan.release()
+            status = 200
+        else:
+            # Nobody is told any more: the failed start is in the log, and the next request will see it.
+            loan.ready.addBoth(lambda _: loan.release())
+            status = 202
+        return answers.document(
+            request,
+            {"id": str(loan.request_id), "model": model, "state": router.state(model).value},
+            status,
+        )
+
+    def _named(self, request: IRequest, prefix: bytes) -> ModelConfig:
+        """Find the model whose name, escaped in whatever way, is the rest of the path."""
+        model = self._daemon.config.resolve(decoded(request.path.removeprefix(prefix)))
+        if model is None:
+            raise NotFoundError("model not found")
+        return model
+
+    async def _stop(self, models: Collection[ModelId]) -> None:
+        # Cancelled when the client leaves; the router goes on.
+        await self._daemon.router.unload(models, StopReason.USER)
+
+
+def _shown(model: ModelConfig, snapshot: UpstreamSnapshot) -> Mapping[str, Any]:
+    return {
+        "model": model.id,
+        "state": snapshot.state.value,
+        "cmd": model.cmd,
+        "proxy": model.proxy,
+        "ttl": model.ttl_seconds,
+        "name": model.name,
+        "description": model.description,
+    }
+
+
+def _health(request: IRequest) -> bytes:
+    return answers.text(request, _OK)
+
+
+def _version(request: IRequest) -> bytes:
+    return answers.document(request, {"build_date": "unknown", "commit": "abcd1234", "version": __version__})

@@ -1,0 +1,91 @@
+"""Which model a request asks for, and how it says so."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final, NamedTuple
+from urllib.parse import unquote_plus
+
+from llamaswap.core import multipart
+from llamaswap.core.rewrite import read_head
+
+_MODEL: Final = "model"
+_STREAM: Final = "stream"
+_TRUE: Final = "true"
+
+
+class Form(Enum):
+    """What the body of a request is."""
+
+    JSON = auto()
+    MULTIPART = auto()
+    URLENCODED = auto()
+    OTHER = auto()
+
+
+class Asked(NamedTuple):
+    """What a request says about itself.
+
+    Attributes:
+        model: Name of the model; empty when there is none.
+        wants_stream: Whether it asks for a streamed answer.
+        form: What its body is.
+    """
+
+    model: str
+    wants_stream: bool
+    form: Form
+
+
+def form_of(content_type: bytes) -> Form:
+    """Tell the form of a body from its ``Content-Type``, in whatever case."""
+    if content_type == b"application/json":
+        return Form.JSON
+    kind = content_type.lower()
+    if b"application/json" in kind:
+        return Form.JSON
+    if b"multipart/form-data" in kind:
+        return Form.MULTIPART
+    return Form.URLENCODED if b"application/x-www-form-urlencoded" in kind else Form.OTHER
+
+
+def read_body(body: bytes, content_type: bytes, query: bytes) -> Asked:
+    """Find the model in a request with a body.
+
+    Args:
+        body: All of it.
+        content_type: Of the request, empty when it has none.
+        query: Of the request, without the question mark. It wins over a multipart form, loses
+            against an urlencoded one, and does not count beside JSON.
+
+    Raises:
+        BadRequestError: The body is not what its type says.
+    """
+    form = form_of(content_type)
+    if form is Form.JSON:
+        return Asked(*read_head(body), form)
+    if form is Form.MULTIPART:
+        parts = multipart.parse(body, multipart.boundary_of(content_type))
+        model = first_value(query, _MODEL) or multipart.field(body, parts, _MODEL.encode())
+        return Asked(model, multipart.field(body, parts, _STREAM.encode()) == _TRUE, form)
+    encoded = body if form is Form.URLENCODED else b""
+    model = first_value(encoded, _MODEL) or first_value(query, _MODEL)
+    return Asked(model, (first_value(encoded, _STREAM) or first_value(query, _STREAM)) == _TRUE, form)
+
+
+def read_query(query: bytes) -> Asked:
+    """Find the model in the query of a request without a body."""
+    return Asked(first_value(query, _MODEL), first_value(query, _STREAM) == _TRUE, Form.OTHER)
+
+
+def first_value(encoded: bytes, name: str) -> str:
+    """Give the first value of a name in urlencoded text, empty when there is none."""
+    for pair in encoded.split(b"&"):
+        key, _, value = pair.partition(b"=")
+        if _unescaped(key) == name:
+            return _unescaped(value)
+    return ""
+
+
+def _unescaped(text: bytes) -> str:
+    return unquote_plus(text.decode(errors="replace"))

@@ -1,0 +1,306 @@
+"""One client connection: takes requests one after the other, and carries their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet import protocol
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport, ITCPTransport
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+from zope.interface import implementer
+
+from llamaswap.errors import FramingError
+from llamaswap.proxy.wire import eager_writer, has_hung_up, tune
+from llamaswap.web.bodies import PassingBody, WholeBody
+from llamaswap.web.head import REASONS, read_head
+from llamaswap.web.paths import is_streamed
+
+if TYPE_CHECKING:
+    from llamaswap.web.edge import EdgeRequest, EdgeSite
+
+_HEAD_END: Final = b"\r\n\r\n"
+_BACKLOG_BYTES: Final = 16 * 1024
+"""What a client may send ahead of the answer to its request before it is made to wait."""
+
+_LINGER_SECONDS: Final = 2.0
+"""How long a client that is still sending is listened to, so that it can read why we hang up."""
+
+_KEEPALIVE_SECONDS: Final = 15
+"""Silence after which the kernel asks whether the client still exists."""
+
+
+@implementer(IPushProducer)
+class EdgeChannel(protocol.Protocol):
+    """One client connection, as requests and the reactor see it.
+
+    Args:
+        site: Whose connection it is.
+
+    Attributes:
+        client_host: The client's address, without port.
+        write: Sends bytes, at once where possible.
+    """
+
+    transport: Any
+
+    def __init__(self, site: EdgeSite) -> None:
+        self.site = self.factory = site
+        self._deadlines = site.deadlines
+        self.client_host = b""
+        self._request: EdgeRequest | None = None  # received, not answered
+        self._body: WholeBody | PassingBody | None = None  # being received
+        self._ahead = b""  # received, not looked at
+        self._producer: Any = None  # of the answer's body
+        self._is_advancing = False
+        self._is_full = False  # of what the client does not take
+        self._is_held_up = False  # the client, by us
+        self._is_closing = False
+
+    def connectionMade(self) -> None:
+        """Wait for the first request."""
+        tune(self.transport, _KEEPALIVE_SECONDS)
+        self.client_host = getattr(self.transport.getPeer(), "host", "").encode("ascii", "replace")
+        self.write = eager_writer(self.transport)
+        self.transport.registerProducer(self, streaming=True)
+        self._deadlines.expect_head(self)
+
+    # ----------------------------------------------------------------- requests in
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what the client sends."""
+        if not self._is_closing:
+            ahead, self._ahead = self._ahead, b""
+            self._advance(ahead + data if ahead else data)
+
+    def _advance(self, data: bytes) -> None:
+        """Get as far as what was received reaches; requests are answered one after the other."""
+        self._is_advancing = True
+        try:
+            while data:
+                if self._body is not None:
+                    data = self._take_body(self._body, data)
+                elif self._request is not None or self._is_full or self._is_closing:
+                    break
+                elif data.startswith(b"\r\n"):
+                    data = data[2:]  # RFC 9112, section 2.2: an empty line before a request is nothing
+                else:
+                    end = data.find(_HEAD_END)
+                    if end < 0:
+                        break
+                    data = self._begin(data[:end], data[end + 4 :])
+        except FramingError as error:
+            self.refuse(400, error.message)
+        finally:
+            self._is_advancing = False
+        if data and not self._is_closing:
+            self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what cannot be looked at yet."""
+        self._ahead = data
+        if self._request is not None or self._is_full:
+            if len(data) > _BACKLOG_BYTES:
+                self.hold_up()
+        elif len(data) > self.site.limits.max_header_bytes:
+            self.refuse(431, "header block too long")
+        else:
+            self._deadlines.expect_head(self)
+
+    def _begin(self, head: bytes, data: bytes) -> bytes:
+        """Begin a request; give what is left of the data behind the head."""
+        if len(head) > self.site.limits.max_header_bytes:
+            self.refuse(431, "header block too long")
+            return b""
+        request_head = read_head(head)
+        request = self._request = self.site.make_request(self, request_head)
+        length = request_head.length
+        if length is not None and len(data) >= length:
+            self._deadlines.expect_nothing(self)
+            request.body = data[:length]
+            request.process()
+            return data[length:]
+        self._deadlines.expect_body(self)
+        if request_head.expects_continue and not data:
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if is_streamed(request_head.path):
+            self._body = request.body = PassingBody(length, self)
+            request.process()
+        else:
+            self._body = WholeBody(length)
+        return data
+
+    def _take_body(self, body: WholeBody | PassingBody, data: bytes) -> bytes:
+        """Take a piece of the body; give what is left of the data behind its end."""
+        end = body.feed(data)
+        if end < 0:
+            if isinstance(body, PassingBody) and body.is_tiresome:
+                self._linger()
+            elif not self._is_held_up:
+                self._deadlines.expect_body(self)
+            return b""
+        self._body = None
+        self._deadlines.expect_nothing(self)
+        if isinstance(body, WholeBody) and self._request is not None:
+            self._request.body = body.content()
+            self._request.process()
+        return data[end:]
+
+    def hold_up(self) -> None:
+        """Make the client wait; no deadline runs meanwhile."""
+        if not self._is_held_up:
+            self._is_held_up = True
+            self.transport.pauseProducing()
+            self._deadlines.hold_up(self)
+
+    def read_on(self) -> None:
+        """Let the client go on."""
+        if self._is_held_up:
+            self._is_held_up = False
+            self.transport.resumeProducing()
+            self._deadlines.let_go(self)
+            if self._body is not None:
+                self._deadlines.expect_body(self)
+
+    # ----------------------------------------------------------------- the end of a request, or of everything
+
+    def requestDone(self, request: EdgeRequest) -> None:
+        """Go on with the next request, or close."""
+        self._request = self._producer = None
+        if isinstance(self._body, PassingBody):
+            self._body.detach()
+        if not request.keeps_alive or self.site.is_closing:
+            self.loseConnection()
+            return
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Look at what was sent ahead, unless that goes on already."""
+        if not self._is_advancing:
+            ahead, self._ahead = self._ahead, b""
+            self.read_on()
+            self._advance(ahead)
+
+    def close_if_idle(self) -> None:
+        """Close unless a request is under way."""
+        if self._request is None and self._body is None:
+            self.loseConnection()
+
+    def refuse(self, status: int, text: str) -> None:
+        """Answer what is no request, and hang up; a request under way is given up."""
+        request, self._request = self._request, None
+        if request is not None:
+            has_begun = bool(request.startedWriting)
+            request.connectionLost(Failure(ConnectionAborted()))
+            if has_begun:
+                self.abortConnection()
+                return
+        body = f"{text}\n".encode()
+        self.write(
+            b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
+            b"Connection: close\r\n\r\n%b" % (status, REASONS[status], len(body), body),
+        )
+        self._linger()
+
+    def look_after(self) -> None:
+        """Find out whether the client, whom we do not listen to, has left: its request must not go on."""
+        if has_hung_up(self.transport):
+            self.abortConnection()
+
+    def overdue(self) -> None:
+        """Hang up: what was due from the client did not come."""
+        if self._is_closing:
+            self.abortConnection()
+        else:
+            self.refuse(408, "the request did not come in time")
+
+    def _linger(self) -> None:
+        """Close our side, and drop what still comes: a reset could take the answer away from the client."""
+        self._stop_serving()
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.loseWriteConnection()
+            self._deadlines.expect(self, _LINGER_SECONDS)
+        else:
+            self.transport.loseConnection()
+
+    def loseConnection(self) -> None:
+        """Close when all has been sent."""
+        self._stop_serving()
+        self.transport.loseConnection()
+
+    def abortConnection(self) -> None:
+        """Close now."""
+        self._stop_serving()
+        self.transport.abortConnection()
+
+    def _stop_serving(self) -> None:
+        if not self._is_closing:
+            self._is_closing = True
+            self._body, self._ahead = None, b""
+            self.transport.unregisterProducer()
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        """Tell the request: nobody listens any more."""
+        self._is_closing = True
+        self.site.channel_gone(self)
+        request, self._request, self._body, self._producer = self._request, None, None, None
+        if request is not None:
+            request.connectionLost(reason)
+
+    # ----------------------------------------------------------------- answers out
+
+    def writeSequence(self, pieces: Iterable[bytes]) -> None:
+        """Send several pieces."""
+        self.write(b"".join(pieces))
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Send a head."""
+        lines = [b"%b %b %b" % (version, code, reason)]
+        lines += [b"%b: %b" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
+        lines.append(b"\r\n")
+        self.write(b"\r\n".join(lines))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: FBT001 - Twisted's signature
+        """Tell a push producer when the client is slow."""
+        if not streaming:
+            raise ValueError("only push producers are served")
+        self._producer = producer
+        if self._is_full:
+            producer.pauseProducing()
+
+    def unregisterProducer(self) -> None:
+        """Tell nobody any more."""
+        self._producer = None
+
+    def pauseProducing(self) -> None:
+        """The client takes less than it gets."""
+        self._is_full = True
+        if self._producer is not None:
+            self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The client has caught up."""
+        self._is_full = False
+        if self._producer is not None:
+            self._producer.resumeProducing()
+        if self._request is None:
+            self._go_on()
+
+    def stopProducing(self) -> None:
+        """The connection is gone; :meth:`connectionLost` follows."""
+
+    # ----------------------------------------------------------------- facts
+
+    def getPeer(self) -> IAddress:
+        """Give the client's address."""
+        return self.transport.getPeer()  # type: ignore[no-any-return]
+
+    def getHost(self) -> IAddress:
+        """Give our address."""
+        return self.transport.getHost()  # type: ignore[no-any-return]
+
+    def isSecure(self) -> bool:
+        """Tell whether the connection is encrypted."""
+        return bool(ISSLTransport.providedBy(self.transport))

@@ -1,0 +1,58 @@
+"""What the routes need of the daemon around them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from llamaswap.config.schema import Config
+from llamaswap.core.values import ModelId, ProcessState, RequestId, StopReason, SwapReason, UpstreamSnapshot
+from llamaswap.proxy.hop import HopPool
+from llamaswap.router import Loan, Waiter
+from llamaswap.telemetry.logs import Logs
+
+
+class WebRouter(Protocol):
+    """The router, as far as the routes care; see :class:`llamaswap.router.Router`."""
+
+    def enter(
+        self,
+        model: ModelId,
+        waiter: Waiter[HopPool],
+        reason: SwapReason = SwapReason.REQUEST,
+        /,
+    ) -> RequestId:
+        """Ask for a model."""
+
+    def leave(self, request: RequestId, /) -> None:
+        """End a request."""
+
+    def borrow(self, model: ModelId, reason: SwapReason, /) -> Loan:
+        """Ask for a model on our own behalf."""
+
+    def unload(self, models: Collection[ModelId], reason: StopReason = StopReason.USER, /) -> Deferred[None]:
+        """Stop models."""
+
+    def snapshots(self) -> list[UpstreamSnapshot]:
+        """Describe every model's process."""
+
+    def state(self, model: ModelId, /) -> ProcessState:
+        """Give the state of a model."""
+
+
+class Daemon(Protocol):
+    """The daemon; see :class:`llamaswap.service.DaemonService`."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+
+    @property
+    def router(self) -> WebRouter:
+        """The router, the same for the daemon's whole life."""
+
+    @property
+    def logs(self) -> Logs:
+        """All logs."""

@@ -1,0 +1,305 @@
+"""The client's edge: the site that accepts connections, and requests as the routes see them.
+
+Twisted's own channel and request parse line by line, build half a dozen objects per header, keep
+bodies in files, and queue what could be sent at once. Here a request is what was received; the
+conveniences of :class:`twisted.web.server.Request`, which Klein and its handlers use, come into being
+when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, AnyStr, Final, Protocol
+from urllib.parse import parse_qs, unquote_to_bytes
+
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import datetimeToString
+from twisted.web.server import Request, Site
+
+from llamaswap.config.schema import HTTPConfig
+from llamaswap.errors import LlamaSwapError
+from llamaswap.proxy.connection import StreamedBody
+from llamaswap.proxy.forward import Forwarding
+from llamaswap.web.access import AccessLog, LineLog
+from llamaswap.web.channel import EdgeChannel
+from llamaswap.web.deadlines import Deadlines
+from llamaswap.web.errors import error_event, render_error
+from llamaswap.web.head import REASONS, RequestHead
+
+_LATE: Final = frozenset(
+    {
+        "_adapterCache",
+        "client",
+        "cookies",
+        "host",
+        "notifications",
+        "received_cookies",
+        "requestHeaders",
+        "responseHeaders",
+        "transport",
+    },
+)
+"""What the initializers of Twisted's request set, and its methods take for granted."""
+
+_CLIENT_LEFT: Final = 499
+"""Shown as the status of a request whose client left before its answer began."""
+
+
+class EdgeRequest(Request):
+    """One request and its answer; the client that a forwarding serves.
+
+    Args:
+        channel: Its connection.
+        head: What was received.
+        started_mono: When that was whole.
+
+    Attributes:
+        fields: Header fields as received.
+        body: All of it, without chunks; on streamed paths one that is still arriving, or empty.
+            Given up when the answer begins.
+        client_host: The client's address, without port.
+        is_modern: Whether it is HTTP/1.1.
+        keeps_alive: Whether the connection outlives the answer.
+        started_mono: As given.
+        error: What it was refused for, or cut by.
+        relay: Sends bytes as they are.
+    """
+
+    _log = Logger()
+    channel: Any
+    site: Any
+
+    if TYPE_CHECKING:  # Twisted does not annotate these
+
+        def setHeader(self, name: bytes, value: bytes) -> None:
+            """Set a header of an answer of ours."""
+
+        def write(self, data: bytes) -> None:
+            """Send a piece of an answer of ours."""
+
+        def finish(self) -> None:
+            """End an answer of ours."""
+
+        def render(self, resrc: object) -> None:
+            """Let a resource answer."""
+
+    defaultContentType = b"text/plain; charset=utf-8"
+
+    def __init__(self, channel: EdgeChannel, head: RequestHead, started_mono: float) -> None:
+        # Not Twisted's: what that makes is made when it is asked for, see __getattr__.
+        self.channel = channel
+        self.site = channel.site
+        self.method, self.uri, self.path, self.clientproto, self.fields, self._named = head[:6]
+        self.is_modern = head.is_modern
+        self.keeps_alive = head.keeps_alive
+        self.client_host = channel.client_host
+        self.relay: Callable[[bytes], None] = channel.write
+        self.started_mono = started_mono
+        self.body: bytes | StreamedBody = b""
+        self.error: LlamaSwapError | None = None
+        self._taker: Forwarding | None = None
+
+    def process(self) -> None:
+        """Find who answers; the body is there, or on its way."""
+        resource = self.site.resource
+        handler = resource.find(self)
+        if handler is not None:
+            try:
+                handler(self)
+            except LlamaSwapError as error:
+                self.refuse(error)
+            except BaseException:  # noqa: BLE001 - logged, and answered
+                self.processingFailed(Failure())
+            return
+        self._complete()
+        self.prepath = []
+        self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
+        self.setHeader(b"date", datetimeToString())
+        self._say_close()
+        try:
+            self.render(resource)
+        except BaseException:  # noqa: BLE001 - logged, and answered
+            self.processingFailed(Failure())
+
+    def processingFailed(self, reason: Failure) -> None:
+        """Log a bug, and tell the client that there is one."""
+        self._log.failure("could not answer {method} {path}", reason, method=self.method, path=self.path)
+        if self.finished or self._disconnected:
+            return
+        error = LlamaSwapError("internal error")
+        if self.startedWriting:
+            self.cut(self.sentLength, error, at_once=True)
+        else:
+            self.refuse(error)
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:
+        """Set the status of an answer of ours."""
+        super().setResponseCode(code, message or REASONS.get(code))
+
+    def _say_close(self) -> None:
+        if self.is_modern and not self.keeps_alive:
+            self.setHeader(b"connection", b"close")
+
+    # ----------------------------------------------------------------- for a forwarding: see proxy.forward.Client
+
+    def taken_over(self, taker: Forwarding) -> None:
+        """See :class:`~llamaswap.proxy.forward.Client`."""
+        self._taker = taker
+        self.channel.registerProducer(taker, streaming=True)
+
+    def relay_head(self, status: int, data: bytes) -> None:
+        """See :class:`~llamaswap.proxy.forward.Client`."""
+        self.code = status
+        self.startedWriting = 1
+        self.body = b""
+        self.relay(data)
+
+    def end(self, payload_bytes: int) -> None:
+        """See :class:`~llamaswap.proxy.forward.Client`."""
+        self.sentLength = payload_bytes
+        self._settle()
+
+    def cut(self, payload_bytes: int, error: LlamaSwapError, *, at_once: bool) -> None:
+        """See :class:`~llamaswap.proxy.forward.Client`."""
+        self.sentLength = payload_bytes
+        self.error = error
+        self.keeps_alive = False
+        if at_once:
+            self.channel.abortConnection()
+        self._settle()
+
+    def _settle(self) -> None:
+        self.finished = 1
+        self._taker = None
+        self.site.log(self)
+        self.channel.requestDone(self)
+
+    def refuse(self, error: LlamaSwapError) -> None:
+        """See :class:`~llamaswap.proxy.forward.Client`."""
+        if self._disconnected:
+            return
+        self.error = error
+        self._taker = None
+        self._say_close()
+        self.write(render_error(self, error))
+        self.finish()
+
+    def error_event(self, error: LlamaSwapError) -> bytes:
+        """See :class:`~llamaswap.proxy.forward.Client`."""
+        return error_event(error, self.path)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Tell whoever works for this request that nobody waits for it any more."""
+        self._disconnected = True
+        taker, self._taker = self._taker, None
+        if not self.startedWriting:
+            self.code = _CLIENT_LEFT
+        if taker is not None:
+            self.sentLength = taker.payload_bytes
+            taker.client_left()
+        self.site.log(self)
+        waiting = self.__dict__.pop("notifications", ())
+        self.channel = None
+        for waiter in waiting:
+            waiter.errback(reason)
+
+    # ----------------------------------------------------------------- what Twisted's request has from the start
+
+    def getHeader(self, key: AnyStr) -> AnyStr | None:
+        """Give the value of a request header; of several, joined with commas."""
+        if isinstance(key, bytes):
+            return self._named.get(key.lower())
+        value = self._named.get(key.lower().encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
+
+    def __getattr__(self, name: str) -> Any:
+        """Make what Twisted's request has from the start, when something of it is asked for."""
+        if name not in _LATE:
+            raise AttributeError(name)
+        self._complete()
+        return self.__dict__[name]
+
+    def _complete(self) -> None:
+        Request.__init__(self, self.channel)
+        for name, value in self.fields:
+            self.requestHeaders.addRawHeader(name, value)
+        self.args = parse_qs(self.uri.partition(b"?")[2], keep_blank_values=True)
+        self.content = BytesIO(self.body if isinstance(self.body, bytes) else b"")
+
+
+class RootResource(Protocol):
+    """What a site needs of its root resource, besides being one: see ``dispatch.DirectResource``."""
+
+    def find(self, request: EdgeRequest, /) -> Callable[[EdgeRequest], None] | None:
+        """Find a handler that takes such a request over."""
+
+
+class EdgeSite(Site):
+    """Accepts clients.
+
+    Args:
+        resource: Answers; see ``dispatch.DirectResource``.
+        reactor: Gives the time, and calls later.
+        log: Gets the access log.
+        limits: See :class:`~llamaswap.config.schema.HTTPConfig`.
+        on_finished: Called once for each request, when its answer has ended or its client has left.
+
+    Attributes:
+        limits: As given.
+        deadlines: What is due from clients.
+        is_closing: Whether connections end with the answers under way.
+    """
+
+    def __init__(
+        self,
+        resource: RootResource,
+        reactor: IReactorTime,
+        log: LineLog,
+        limits: HTTPConfig = HTTPConfig(),  # noqa: B008 - immutable
+        *,
+        on_finished: Callable[[EdgeRequest], None] | None = None,
+    ) -> None:
+        Site.__init__(self, resource, reactor=reactor)
+        self.limits = limits
+        self.is_closing = False
+        self._access = AccessLog(log, reactor)
+        self._on_finished = on_finished
+        self._channels: set[EdgeChannel] = set()
+        self.deadlines = Deadlines(reactor, limits.header_timeout_seconds, limits.body_timeout_seconds)
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: ARG002 - Twisted's signature
+        """Make the channel of a connection."""
+        channel = EdgeChannel(self)
+        self._channels.add(channel)
+        return channel
+
+    def make_request(self, channel: EdgeChannel, head: RequestHead) -> EdgeRequest:
+        """Make the request of a head."""
+        return EdgeRequest(channel, head, self.reactor.seconds())
+
+    def log(self, request: Any) -> None:
+        """Take note that a request has ended, or that its client has left; Twisted's name for it."""
+        self._access(request)
+        if self._on_finished is not None:
+            self._on_finished(request)
+
+    def startFactory(self) -> None:
+        """Do nothing: there is no log file to open."""
+
+    def stopFactory(self) -> None:
+        """Stop looking for overdue clients."""
+        self.deadlines.stop()
+
+    def close_idle(self) -> None:
+        """Close connections on which no request is under way now, and the others after their answer."""
+        self.is_closing = True
+        for channel in list(self._channels):
+            channel.close_if_idle()
+
+    def channel_gone(self, channel: EdgeChannel) -> None:
+        """Forget a connection."""
+        self._channels.discard(channel)
+        self.deadlines.forget(channel)

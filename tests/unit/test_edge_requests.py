@@ -1,0 +1,450 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.web.iweb import IRequest
+from zope.interface.verify import verifyObject
+
+from llamaswap.config.schema import HTTPConfig
+from llamaswap.errors import ConcurrencyLimitError, FramingError, NotFoundError
+from llamaswap.web.edge import EdgeRequest
+from llamaswap.web.head import read_head
+from tests.conftest import LoggedFailures
+from tests.unit.edge_stack import PLAIN, Edge, answer, get, post
+
+
+@pytest.fixture
+def edge() -> Edge:
+    return Edge()
+
+
+def hold(_request: EdgeRequest) -> None:
+    """Answer later."""
+
+
+# --------------------------------------------------------------------------- heads
+
+
+def test_what_a_request_says() -> None:
+    head = read_head(b"POST /a%2Fb?x=1 HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 5")
+    assert (head.method, head.uri, head.path, head.version) == (b"POST", b"/a%2Fb?x=1", b"/a%2Fb", b"HTTP/1.1")
+    assert head.fields == [(b"Host", b"h"), (b"X-A", b"1"), (b"x-a", b"2"), (b"Content-Length", b"5")]
+    assert head.named == {b"host": b"h", b"x-a": b"1, 2", b"content-length": b"5"}
+    assert (head.length, head.is_modern, head.keeps_alive, head.expects_continue) == (5, True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("lines", "keeps"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: h", True),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Close", False),
+        (b"GET / HTTP/1.0", False),
+        (b"GET / HTTP/1.0\r\nConnection: keep-alive", False),
+    ],
+)
+def test_which_connections_are_kept(lines: bytes, keeps: bool) -> None:  # noqa: FBT001
+    assert read_head(lines).keeps_alive is keeps
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [(b"http://h/x?y", b"/x"), (b"HTTPS://h:1", b"/"), (b"http://h?q", b"/"), (b"/x", b"/x"), (b"//x", b"//x")],
+)
+def test_addresses_as_proxies_get_them_are_taken(uri: bytes, path: bytes) -> None:
+    assert read_head(b"GET " + uri + b" HTTP/1.1\r\nHost: h").path == path
+
+
+MALFORMED = [
+    b"GET /",
+    b"GET  / HTTP/1.1\r\nHost: h",
+    b"GET / HTTP/1.1 \r\nHost: h",
+    b"GET / HTTP/2\r\nHost: h",
+    b"GET / http/1.1\r\nHost: h",
+    b"G\xe9T / HTTP/1.1\r\nHost: h",
+    b" / HTTP/1.1\r\nHost: h",
+    b"GET x HTTP/1.1\r\nHost: h",
+    b"GET * HTTP/1.1\r\nHost: h",
+    b"GET / HTTP/1.1",
+    b"GET / HTTP/1.1\r\nHost: h\r\nHost: h",
+    b"GET / HTTP/1.1\r\nHost: h\r\nX: a\x01",
+    b"GET /\x01 HTTP/1.1\r\nHost: h",
+    b"GET / HTTP/1.1\r\nHost: h\r\nX: a\rb",
+    b"GET / HTTP/1.1\r\nHost: h\r\nX: a\nY: b",
+    b"GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b",
+    b"GET / HTTP/1.1\r\nHost: h\r\nX : a",
+    b"GET / HTTP/1.1\r\nHost : h",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 1",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1, 1",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +1",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -1",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0x1",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length:",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999999999999999",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
+    b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked",
+    b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: identity",
+    b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+    b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked",
+]
+
+
+@pytest.mark.parametrize("head", MALFORMED)
+def test_what_could_be_understood_in_two_ways_is_refused(edge: Edge, head: bytes) -> None:
+    with pytest.raises(FramingError):
+        read_head(head)
+    end = edge.connect()
+    end.send(head + b"\r\n\r\n")
+    reply = end.take()
+    assert reply.startswith(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain")
+    assert b"\r\nConnection: close\r\n" in reply
+    assert end.is_dropped
+    end.send(get())
+    assert end.take() == b""
+    assert edge.requests == []
+
+
+def test_a_malformed_chunk_is_refused(edge: Edge) -> None:
+    end = edge.connect()
+    end.send(b"POST /direct HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n")
+    assert end.take().startswith(b"HTTP/1.1 400 ")
+    assert edge.requests == []
+    assert edge.codes == [499], "it was given up before it had an answer"
+
+
+@pytest.mark.parametrize("tail", [b"", b"\r\n\r\n"])
+def test_a_head_above_the_limit_is_refused(tail: bytes) -> None:
+    edge = Edge(HTTPConfig(max_header_bytes=1000))
+    end = edge.connect()
+    end.send(b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 1000 + tail)
+    assert end.take().startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert end.is_dropped
+
+
+def test_a_head_of_a_megabyte_is_taken(edge: Edge) -> None:
+    assert edge.ask(get(headers="X: " + "x" * 1_000_000 + "\r\n")) == PLAIN
+
+
+# --------------------------------------------------------------------------- requests and their bodies
+
+
+def test_a_request_in_one_piece(edge: Edge) -> None:
+    assert edge.ask(post(b"abc")) == PLAIN
+    assert edge.bodies == [b"abc"]
+    [request] = edge.requests
+    verifyObject(IRequest, request)
+    assert request.getHeader(b"Content-Length") == b"3"
+    assert request.getHeader("content-length") == "3"
+    assert request.getHeader(b"x-none") is None
+    assert request.getHeader("x-none") is None
+    assert request.client_host == b"192.168.1.1"
+
+
+@given(st.lists(st.integers(min_value=0), max_size=10), st.booleans())
+def test_requests_are_the_same_wherever_they_are_cut(places: list[int], is_chunked: bool) -> None:  # noqa: FBT001 - hypothesis
+    edge = Edge()
+    wire = post(b"abcdef")
+    if is_chunked:
+        wire = b"POST /direct HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        wire += b"3\r\nabc\r\n3;x\r\ndef\r\n0\r\nT: t\r\n\r\n"
+    wire = wire + get() + b"\r\n" + post(b"x")
+    end = edge.connect()
+    marks = [0, *sorted({p % len(wire) for p in places}), len(wire)]
+    for a, b in pairwise(marks):
+        end.send(wire[a:b])
+    assert edge.bodies == [b"abcdef", b"", b"x"]
+    assert end.take() == PLAIN * 3
+    assert not end.is_dropped
+
+
+def test_a_body_is_whole_before_its_handler_begins(edge: Edge) -> None:
+    end = edge.connect()
+    end.send(post(b"abc")[:-1])
+    assert edge.requests == []
+    end.send(b"c")
+    assert edge.bodies == [b"abc"]
+
+
+def test_pipelined_requests_are_answered_in_order_one_at_a_time(edge: Edge) -> None:
+    edge.handle = hold
+    end = edge.connect()
+    end.send(get() + post(b"abc"))
+    assert len(edge.requests) == 1
+    answer(edge.requests[0])
+    assert len(edge.requests) == 2
+    assert end.take() == PLAIN
+    answer(edge.requests[1])
+    assert end.take() == PLAIN
+
+
+def test_many_pipelined_requests_do_not_recurse(edge: Edge) -> None:
+    assert edge.ask(get() * 3000) == PLAIN * 3000
+
+
+def test_h74_a_client_that_sends_too_far_ahead_has_to_wait(edge: Edge) -> None:
+    edge.handle = hold
+    end = edge.connect()
+    end.send(get())
+    end.send(b"GET /direct HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 17_000)
+    assert end.transport.producerState == "paused"
+    answer(edge.requests[0])
+    assert end.transport.producerState == "producing"
+    end.send(b"\r\n\r\n")
+    assert len(edge.requests) == 2
+
+
+def test_a_client_that_does_not_read_its_answers_gets_no_more_of_them(edge: Edge) -> None:
+    end = edge.connect()
+    channel = end.transport.producer
+    verifyObject(IPushProducer, channel)
+    channel.pauseProducing()  # the transport's buffer is full
+    end.send(get())
+    assert edge.requests == []
+    channel.resumeProducing()
+    assert len(edge.requests) == 1
+    channel.stopProducing()
+
+
+def test_continue_is_said_when_the_body_is_waited_for(edge: Edge) -> None:
+    end = edge.connect()
+    whole = post(b"abc", headers="Expect: 100-Continue\r\n")
+    end.send(whole[:-3])
+    assert end.take() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    end.send(b"abc")
+    assert end.take() == PLAIN
+    assert edge.ask(whole) == PLAIN, "not when it is there"
+
+
+def test_a_direct_handlers_error_is_rendered(edge: Edge) -> None:
+    def refuse(_request: EdgeRequest) -> None:
+        raise NotFoundError("no such model")
+
+    edge.handle = refuse
+    reply = edge.ask(get(headers="Accept: text/plain\r\n"))
+    assert reply.startswith(b"HTTP/1.1 404 Not Found\r\n")
+    assert reply.endswith(b"\r\n\r\nllama-swap: no such model")
+    assert edge.codes == [404]
+
+
+def test_a_direct_handlers_bug_is_logged_and_answered(edge: Edge, logged_failures: LoggedFailures) -> None:
+    def fail(_request: EdgeRequest) -> None:
+        raise ZeroDivisionError
+
+    edge.handle = fail
+    assert edge.ask(get()).startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+
+
+def test_a_bug_in_the_middle_of_an_answer_cuts_it(edge: Edge, logged_failures: LoggedFailures) -> None:
+    def fail(request: EdgeRequest) -> None:
+        request.relay_head(200, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+        raise ZeroDivisionError
+
+    edge.handle = fail
+    end = edge.connect()
+    end.send(get())
+    assert end.is_aborted
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+
+
+def test_refusals_have_their_headers(edge: Edge) -> None:
+    edge.handle = hold
+    end = edge.connect()
+    end.send(get(headers="Connection: close\r\n"))
+    edge.requests[0].refuse(ConcurrencyLimitError())
+    reply = end.take()
+    assert reply.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+    assert b"\r\nRetry-After: 1\r\n" in reply
+    assert b"\r\nConnection: close\r\n" in reply
+    assert end.is_dropped
+
+
+def test_head_requests_are_refused_without_a_body(edge: Edge) -> None:
+    edge.handle = hold
+    end = edge.connect()
+    end.send(get().replace(b"GET", b"HEAD"))
+    edge.requests[0].refuse(NotFoundError("x"))
+    assert end.take().endswith(b"\r\n\r\n")
+
+
+def test_refusing_a_client_that_left_is_nothing(edge: Edge) -> None:
+    edge.handle = hold
+    end = edge.connect()
+    end.send(get())
+    end.close()
+    edge.requests[0].refuse(NotFoundError("x"))
+    assert end.take() == b""
+    assert edge.codes == [499]
+
+
+def test_a_cut_answer_ends_its_connection(edge: Edge) -> None:
+    edge.handle = hold
+    for at_once in (False, True):
+        end = edge.connect()
+        end.send(get())
+        request = edge.requests.pop()
+        request.relay_head(200, PLAIN[:-1])
+        request.cut(1, NotFoundError("x"), at_once=at_once)
+        assert end.is_dropped
+        assert end.is_aborted is at_once
+        assert request.sentLength == 1
+        assert isinstance(request.error, NotFoundError)
+    assert edge.codes == [200, 200]
+
+
+def test_the_body_is_given_up_when_the_answer_begins(edge: Edge) -> None:
+    edge.ask(post(b"abc"))
+    assert edge.bodies == [b"abc"]
+    assert edge.requests[0].body == b""
+
+
+def test_a_request_that_is_unknown_says_so(edge: Edge) -> None:
+    edge.ask(get())
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        _ = edge.requests[0].no_such_thing
+
+
+# --------------------------------------------------------------------------- Klein's routes
+
+
+def test_kleins_routes_work_as_ever(edge: Edge) -> None:
+    seen: list[Any] = []
+
+    def handle(request: Any) -> bytes:
+        seen.append((request.args, request.content.read(), request.requestHeaders.getRawHeaders("x-a")))
+        request.setHeader(b"X-B", b"2")
+        return b"done"
+
+    edge.klein = handle
+    reply = edge.ask(post(b"abc", "/klein?q=1&q=2&e", "X-A: 1\r\n"))
+    assert seen == [({b"q": [b"1", b"2"], b"e": [b""]}, b"abc", ["1"])]
+    assert b"\r\nX-B: 2\r\n" in reply
+    assert reply.count(b"\r\nDate: ") == 1
+    assert b"Server" not in reply
+    assert reply.endswith(b"4\r\ndone\r\n0\r\n\r\n")
+    assert (edge.codes, edge.finished[0].sentLength) == ([200], 4)
+
+
+def test_a_klein_route_streams_chunk_by_chunk(edge: Edge) -> None:
+    done: Deferred[None] = Deferred()
+
+    def handle(request: EdgeRequest) -> Deferred[None]:
+        request.write(b"one")
+        return done
+
+    edge.klein = handle
+    end = edge.connect()
+    end.send(get("/klein") + get())
+    assert end.take().endswith(b"\r\n\r\n3\r\none\r\n")
+    edge.requests[0].write(b"two")
+    assert end.take() == b"3\r\ntwo\r\n"
+    done.callback(None)
+    assert end.take() == b"0\r\n\r\n" + PLAIN
+
+
+def test_a_client_that_leaves_cancels_a_klein_route(edge: Edge) -> None:
+    cancelled: list[Deferred[None]] = []
+    edge.klein = lambda _: Deferred(cancelled.append)
+    end = edge.connect()
+    end.send(get("/klein"))
+    end.close()
+    assert len(cancelled) == 1
+    assert edge.codes == [499]
+
+
+def test_a_klein_route_that_fails_is_logged_and_answered(edge: Edge, logged_failures: LoggedFailures) -> None:
+    def fail(_request: EdgeRequest) -> None:
+        raise ZeroDivisionError
+
+    edge.klein = fail
+    assert edge.ask(get("/klein")).startswith(b"HTTP/1.1 500 ")
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+
+
+def test_old_clients_get_klein_routes_without_chunks(edge: Edge) -> None:
+    end = edge.connect()
+    end.send(b"GET /klein HTTP/1.0\r\n\r\n")
+    reply = end.take()
+    assert reply.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert reply.endswith(b"\r\n\r\nklein")
+    assert end.is_dropped
+
+
+def test_closing_is_announced_by_klein_routes(edge: Edge) -> None:
+    assert b"\r\nConnection: close\r\n" in edge.ask(get("/klein", "Connection: close\r\n"))
+
+
+def test_producers_of_klein_routes_are_told_when_the_client_is_slow(edge: Edge) -> None:
+    class Producer:
+        states: list[str] = []  # noqa: RUF012
+
+        def pauseProducing(self) -> None:
+            self.states.append("paused")
+
+        def resumeProducing(self) -> None:
+            self.states.append("producing")
+
+    def handle(request: Any) -> Deferred[None]:
+        request.registerProducer(Producer(), True)
+        return Deferred(lambda _: None)
+
+    edge.klein = handle
+    end = edge.connect()
+    end.send(get("/klein"))
+    end.transport.producer.pauseProducing()
+    end.transport.producer.resumeProducing()
+    assert Producer.states == ["paused", "producing"]
+    request: Any = edge.requests[0]
+    request.unregisterProducer()
+    request.channel.pauseProducing()
+    assert Producer.states == ["paused", "producing"]
+    request.registerProducer(Producer(), True)
+    assert Producer.states == ["paused", "producing", "paused"], "the client is slow already"
+    with pytest.raises(ValueError, match="push"):
+        request.channel.registerProducer(Producer(), False)
+    end.close()
+
+
+# --------------------------------------------------------------------------- the end of connections
+
+
+def test_the_client_left_is_told_to_who_works_for_it(edge: Edge) -> None:
+    class Taker:
+        payload_bytes = 7
+        has_left = 0
+
+        def client_left(self) -> None:
+            self.has_left += 1
+
+    taker: Any = Taker()
+    edge.handle = lambda request: request.taken_over(taker)
+    end = edge.connect()
+    end.send(get())
+    edge.requests[0].relay_head(200, b"HTTP/1.1 200 OK\r\n\r\n")
+    end.reset()
+    assert taker.has_left == 1
+    assert (edge.codes, edge.finished[0].sentLength) == ([200], 7)
+
+
+def test_idle_connections_close_and_others_after_their_answer(edge: Edge) -> None:
+    edge.handle = hold
+    idle, busy = edge.connect(), edge.connect()
+    busy.send(get())
+    edge.site.close_idle()
+    assert idle.is_dropped
+    assert not busy.is_dropped
+    answer(edge.requests[0])
+    assert busy.take() == PLAIN
+    assert busy.is_dropped
+
+
+def test_twisteds_log_timer_never_runs(edge: Edge) -> None:
+    site: Any = edge.site
+    site.doStart()
+    assert edge.reactor.getDelayedCalls() == []
+    site.doStop()

@@ -1,0 +1,82 @@
+"""Where a request says which model it wants."""
+
+from __future__ import annotations
+
+import pytest
+
+from llamaswap.errors import BadRequestError
+from llamaswap.web.asked import Asked, Form, first_value, form_of, read_body, read_query
+
+FORM = (
+    b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nalpha\r\n'
+    b'--b\r\nContent-Disposition: form-data; name="stream"\r\n\r\ntrue\r\n--b--\r\n'
+)
+MULTIPART = b"multipart/form-data; boundary=b"
+URLENCODED = b"application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "form"),
+    [
+        (b"application/json", Form.JSON),
+        (b"Application/JSON; charset=utf-8", Form.JSON),
+        (b"Multipart/Form-Data; boundary=X", Form.MULTIPART),
+        (b"application/x-www-form-urlencoded;charset=utf-8", Form.URLENCODED),
+        (b"text/plain", Form.OTHER),
+        (b"", Form.OTHER),
+    ],
+)
+def test_forms(content_type: bytes, form: Form) -> None:
+    assert form_of(content_type) is form
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "query", "asked"),
+    [
+        (b'{"model":"a","stream":true}', b"application/json", b"", Asked("a", True, Form.JSON)),
+        (b"{}", b"application/json", b"model=q", Asked("", False, Form.JSON)),
+        (FORM, MULTIPART, b"", Asked("alpha", True, Form.MULTIPART)),
+        (FORM, MULTIPART, b"model=q%2Fr", Asked("q/r", True, Form.MULTIPART)),
+        (b"x=1&model=a%20b+c&stream=true&model=z", URLENCODED, b"", Asked("a b c", True, Form.URLENCODED)),
+        (b"x=1", URLENCODED, b"model=q&stream=true", Asked("q", True, Form.URLENCODED)),
+        (b"model=a", URLENCODED, b"model=q", Asked("a", False, Form.URLENCODED)),
+        (b'{"model":"a"}', URLENCODED, b"", Asked("", False, Form.URLENCODED)),
+        (b'{"model":"a"}', b"", b"", Asked("", False, Form.OTHER)),
+        (b'{"model":"a"}', b"text/plain", b"model=q&stream=1", Asked("q", False, Form.OTHER)),
+    ],
+)
+def test_bodies(body: bytes, content_type: bytes, query: bytes, asked: Asked) -> None:
+    assert read_body(body, content_type, query) == asked
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "message"),
+    [
+        (b"{", b"application/json", "invalid JSON in request body"),
+        (b"{}", b"multipart/form-data; boundary=b", "could not parse multipart form"),
+        (FORM, b"multipart/form-data", "could not parse multipart form"),
+    ],
+)
+def test_bodies_that_are_not_what_they_say(body: bytes, content_type: bytes, message: str) -> None:
+    with pytest.raises(BadRequestError, match=message):
+        read_body(body, content_type, b"")
+
+
+def test_query() -> None:
+    assert read_query(b"a=1&model=x%2Fy&stream=true") == Asked("x/y", True, Form.OTHER)
+    assert read_query(b"") == Asked("", False, Form.OTHER)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "value"),
+    [
+        (b"", ""),
+        (b"model", ""),
+        (b"model=", ""),
+        (b"%6dodel=x", "x"),
+        (b"xmodel=1&model=%FF", "\ufffd"),
+        (b"&&model=a=b", "a=b"),
+    ],
+)
+def test_first_value(encoded: bytes, value: str) -> None:
+    assert first_value(encoded, "model") == value
