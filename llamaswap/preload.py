@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final, Protocol
 
 import treq
 from twisted.internet import defer
@@ -15,10 +15,17 @@ from twisted.web.iweb import IAgent
 
 from llamaswap.core.values import ModelId, SwapReason
 from llamaswap.errors import LlamaSwapError
-from llamaswap.router import Router
+from llamaswap.router import Loan
 
 _VISIT_SECONDS: Final = 60.0
 """Longest wait for the root page of a model that is loaded."""
+
+
+class Lender(Protocol):
+    """The router, as far as preloading cares."""
+
+    def borrow(self, model: ModelId, reason: SwapReason) -> Loan:
+        """Ask for a model."""
 
 
 class Preload:
@@ -33,9 +40,7 @@ class Preload:
 
     _log: ClassVar[Logger] = Logger()
 
-    def __init__(
-        self, router: Router[Any, Any], urls: Mapping[ModelId, str], agent: IAgent, clock: IReactorTime
-    ) -> None:
+    def __init__(self, router: Lender, urls: Mapping[ModelId, str], agent: IAgent, clock: IReactorTime) -> None:
         self._router = router
         self._urls = urls
         self._agent = agent

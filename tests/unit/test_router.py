@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from llamaswap.config.schema import ModelConfig
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.values import (
+    Evict,
     Generation,
     ModelFacts,
     ModelId,
@@ -21,6 +22,7 @@ from llamaswap.core.values import (
     StopReason,
     SwapReason,
     UpstreamSnapshot,
+    Wait,
 )
 from llamaswap.errors import (
     LlamaSwapError,
@@ -443,3 +445,49 @@ def test_shutdown_refuses_who_waits_and_waits_for_who_is_served() -> None:
 def test_snapshots_are_sorted_by_model() -> None:
     rig = Rig(B, A)
     assert [s.model for s in rig.router.snapshots()] == [A, B]
+
+
+def test_a_bug_in_a_supervisor_fails_the_swap_and_wedges_nothing(logged_failures: Any) -> None:
+    rig = Rig(A)
+    with mock.patch.object(rig.upstreams[A], "ensure_ready", side_effect=ZeroDivisionError("oops")):
+        waiter = rig.ask(A)
+    (error,) = waiter.heard
+    assert isinstance(error, UpstreamStartError)
+    assert "oops" in error.message
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+    assert rig.up(A).heard == [FakePoolOf(A, 1)]
+
+
+def test_a_process_that_ends_by_itself_is_started_by_the_next_request() -> None:
+    rig = Rig(A)
+    rig.up(A).leave()
+    rig.upstreams[A].become(ProcessState.STOPPED)
+    rig.router.process_exited(A, Generation(1))
+    assert rig.up(A).heard == [FakePoolOf(A, 2)]
+
+
+def test_waiting_for_the_end_may_be_given_up() -> None:
+    rig = Rig(A)
+    waiter = rig.up(A)
+    drained = rig.router.drained()
+    drained.cancel()
+    failure_of(drained)
+    unloaded = rig.router.unload([A])
+    unloaded.cancel()
+    failure_of(unloaded)
+    waiter.leave()
+    rig.upstreams[A].stopped()
+    assert rig.router.state(A) is ProcessState.STOPPED
+
+
+def test_a_planner_that_wants_to_be_asked_again_is_asked_at_its_newest_time() -> None:
+    rig = Rig(A, B)
+    decisions = [Wait(recheck=50.0), Wait(recheck=20.0), Wait(), Evict(frozenset())]
+    with mock.patch.object(type(rig.planner), "plan", side_effect=decisions) as plan:
+        waiter = rig.ask(A)
+        rig.ask(B)
+        assert len(rig.clock.getDelayedCalls()) == 1
+        rig.clock.advance(20.0)
+        assert plan.call_count == 4
+    assert rig.transcript == ["start b"]
+    assert waiter.heard == [1]

@@ -19,8 +19,10 @@ from llamaswap.core.messages import (
     Serve,
     Swap,
     SwapFinished,
+    SwapStarting,
     Tick,
     Unload,
+    UnloadAsked,
     UnloadFinished,
     WakeAt,
 )
@@ -42,7 +44,6 @@ from llamaswap.core.values import (
 )
 from llamaswap.errors import (
     ConcurrencyLimitError,
-    LlamaSwapError,
     ModelNotFoundError,
     ModelUnloadedError,
     ShuttingDownError,
@@ -455,6 +456,17 @@ def test_a_process_that_exited_before_its_swap_was_settled_is_not_believed_to_be
     assert scheduler.state(A) is ProcessState.STOPPED
 
 
+def test_a_start_that_succeeds_although_its_model_is_being_unloaded_serves_nobody() -> None:
+    scheduler = exclusive().scheduler
+    scheduler.handle(Arrived(RequestId(1), A, 0.0))
+    scheduler.handle(SwapStarting(SwapId(1), 1.0))
+    scheduler.handle(UnloadAsked(UnloadId(1), frozenset({A}), 2.0))
+    assert scheduler.handle(SwapFinished(SwapId(1), 2.0, generation=Generation(1))) == []
+    assert scheduler.state(A) is ProcessState.STOPPING
+    scheduler.handle(UnloadFinished(UnloadId(1), 3.0))
+    assert scheduler.state(A) is ProcessState.STOPPED
+
+
 def test_shutdown_refuses_what_waits_and_lets_go_on_what_is_served() -> None:
     world = exclusive()
     served = world.load("a")
@@ -478,6 +490,7 @@ def test_late_news_is_no_news() -> None:
     scheduler = exclusive().scheduler
     for event in (
         RequestGone(RequestId(7), 0.0),
+        SwapStarting(SwapId(7), 0.0),
         SwapFinished(SwapId(7), 0.0, generation=Generation(1)),
         UnloadFinished(UnloadId(7), 0.0),
         ProcessExited(A, Generation(7), 0.0),
@@ -505,6 +518,13 @@ def test_a_planner_that_waits_is_asked_again_at_its_time() -> None:
     planner.decisions.clear()
     (swap,) = scheduler.handle(Tick(50.0))
     assert isinstance(swap, Swap)
+
+
+def test_a_planner_that_waits_without_a_time_is_asked_again_at_events_only() -> None:
+    planner = ScriptedPlanner({"a": values.Wait(reason="not now")})
+    scheduler = Scheduler({A: ModelFacts(A)}, planner, "scripted")
+    assert scheduler.handle(Arrived(RequestId(1), A, 1.0)) == [Position(RequestId(1), 1)]
+    assert scheduler.handle(RequestGone(RequestId(1), 2.0)) == []
 
 
 def test_hooks_hear_of_every_real_swap_once_with_its_times() -> None:
@@ -538,7 +558,3 @@ def test_the_view_shows_states_queue_and_swaps() -> None:
     assert [(entry.model, entry.position) for entry in view.queue] == [(B, 1)]
     serials = [asked.serial for asked, _ in planner.asked]
     assert serials == sorted(set(serials))
-
-
-def test_a_refused_error_is_an_error_of_ours() -> None:
-    assert issubclass(SwapRefusedError, LlamaSwapError)
