@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, Final, Protocol
 
-import treq
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.web.client import ResponseFailed
 from twisted.web.iweb import IAgent
 
 from llamaswap.core.values import ModelId, SwapReason
 from llamaswap.errors import LlamaSwapError
+from llamaswap.process.health import BodySink
 from llamaswap.router import Loan
 
 _VISIT_SECONDS: Final = 60.0
@@ -70,8 +69,8 @@ class Preload:
         url = self._urls[model].rstrip("/") + "/"
         try:
             response = await self._agent.request(b"GET", url.encode()).addTimeout(_VISIT_SECONDS, self._clock)
-            await treq.collect(response, lambda _: None).addTimeout(_VISIT_SECONDS, self._clock)
-        except (LlamaSwapError, ResponseFailed, defer.TimeoutError) as error:
+            response.deliverBody(BodySink(self._clock))
+        except (LlamaSwapError, defer.TimeoutError) as error:
             self._log.warn("{model} was loaded, but does not answer: {reason}", model=model, reason=str(error))
         else:
             self._log.info("preloaded {model} (status {status})", model=model, status=response.code)

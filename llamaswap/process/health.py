@@ -15,6 +15,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 from zope.interface import Interface
 
+from llamaswap.core.duration import duration
 from llamaswap.errors import UpstreamStartTimeoutError
 
 _FIRST_PROBE_SECONDS: Final = 0.002
@@ -73,7 +74,7 @@ class HealthCheck:
 
     def _too_late(self, failure: Failure) -> None:
         failure.trap(defer.TimeoutError)
-        raise UpstreamStartTimeoutError(f"health check timed out after {self._timeout_seconds:g}s")
+        raise UpstreamStartTimeoutError(f"health check timed out after {duration(self._timeout_seconds)}")
 
     async def _probe_until_healthy(self) -> None:
         started = self._clock.seconds()
@@ -105,14 +106,14 @@ class HealthCheck:
             if isinstance(result, Failure):
                 heard.callback(None)
             else:
-                result.deliverBody(_Sink(self._clock))
+                result.deliverBody(BodySink(self._clock))
                 heard.callback(result.code)
 
         asked.addTimeout(_PROBE_SECONDS, self._clock).addBoth(hear)
         return await heard
 
 
-class _Sink(Protocol):
+class BodySink(Protocol):
     """Let a body pass, so that its server is not disturbed, but neither for long nor without limit."""
 
     def __init__(self, clock: IReactorTime) -> None:

@@ -147,9 +147,6 @@ class HopPool:
 
     def connection_free(self, connection: HopConnection) -> None:
         """See :class:`~llamaswap.proxy.connection.Owner`."""
-        if self._is_closed:
-            connection.give_up()
-            return
         connection.idle_since_mono = self._reactor.seconds()
         self._idle.append(connection)
         if self._reaper is None:

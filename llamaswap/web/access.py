@@ -8,6 +8,8 @@ from urllib.parse import unquote_to_bytes
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import LogLevel
 
+from llamaswap.core.duration import duration
+
 if TYPE_CHECKING:
     from llamaswap.web.edge import EdgeRequest
 
@@ -70,18 +72,3 @@ def client_address(request: EdgeRequest) -> str:
     if named is not None:
         named = named.partition(b",")[0].strip()
     return (named or request.getHeader(b"x-real-ip") or request.client_host).decode("utf-8", "replace")
-
-
-def duration(seconds: float) -> str:
-    """Write a duration as Go does, down to microseconds: ``850µs``, ``1.25ms``, ``2.5s``, ``1m3.5s``."""
-    micros = max(0, round(seconds * 1_000_000))
-    if micros < 1000:  # noqa: PLR2004
-        return f"{micros}µs"
-    if micros < 1_000_000:  # noqa: PLR2004
-        return f"{micros / 1000:.3f}".rstrip("0").rstrip(".") + "ms"
-    minutes, micros = divmod(micros, 60_000_000)
-    hours, minutes = divmod(minutes, 60)
-    text = f"{micros / 1_000_000:.6f}".rstrip("0").rstrip(".") + "s"
-    if minutes or hours:
-        text = f"{minutes}m{text}"
-    return f"{hours}h{text}" if hours else text

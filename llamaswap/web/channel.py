@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet import protocol
 from twisted.internet.error import ConnectionAborted
-from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import ITCPTransport
 from twisted.python.failure import Failure
-from twisted.web.http_headers import Headers
-from zope.interface import implementer
 
 from llamaswap.errors import FramingError
-from llamaswap.proxy.wire import eager_writer, has_hung_up, tune
+from llamaswap.proxy.wire import has_hung_up, tune
 from llamaswap.web.bodies import PassingBody, WholeBody
 from llamaswap.web.head import REASONS, read_head
+from llamaswap.web.outlet import Outlet
 from llamaswap.web.paths import is_streamed
 
 if TYPE_CHECKING:
@@ -32,8 +30,7 @@ _KEEPALIVE_SECONDS: Final = 15
 """Silence after which the kernel asks whether the client still exists."""
 
 
-@implementer(IPushProducer)
-class EdgeChannel(protocol.Protocol):
+class EdgeChannel(Outlet):
     """One client connection, as requests and the reactor see it.
 
     Args:
@@ -41,30 +38,25 @@ class EdgeChannel(protocol.Protocol):
 
     Attributes:
         client_host: The client's address, without port.
-        write: Sends bytes, at once where possible.
     """
 
-    transport: Any
-
     def __init__(self, site: EdgeSite) -> None:
+        super().__init__()
         self.site = self.factory = site
         self._deadlines = site.deadlines
         self.client_host = b""
         self._request: EdgeRequest | None = None  # received, not answered
         self._body: WholeBody | PassingBody | None = None  # being received
         self._ahead = b""  # received, not looked at
-        self._producer: Any = None  # of the answer's body
         self._is_advancing = False
-        self._is_full = False  # of what the client does not take
         self._is_held_up = False  # the client, by us
         self._is_closing = False
 
     def connectionMade(self) -> None:
         """Wait for the first request."""
+        super().connectionMade()
         tune(self.transport, _KEEPALIVE_SECONDS)
         self.client_host = getattr(self.transport.getPeer(), "host", "").encode("ascii", "replace")
-        self.write = eager_writer(self.transport)
-        self.transport.registerProducer(self, streaming=True)
         self._deadlines.expect_head(self)
 
     # ----------------------------------------------------------------- requests in
@@ -82,7 +74,7 @@ class EdgeChannel(protocol.Protocol):
             while data:
                 if self._body is not None:
                     data = self._take_body(self._body, data)
-                elif self._request is not None or self._is_full or self._is_closing:
+                elif self._request is not None or self.is_full or self._is_closing:
                     break
                 elif data.startswith(b"\r\n"):
                     data = data[2:]  # RFC 9112, section 2.2: an empty line before a request is nothing
@@ -101,7 +93,7 @@ class EdgeChannel(protocol.Protocol):
     def _keep(self, data: bytes) -> None:
         """Keep what cannot be looked at yet."""
         self._ahead = data
-        if self._request is not None or self._is_full:
+        if self._request is not None or self.is_full:
             if len(data) > _BACKLOG_BYTES:
                 self.hold_up()
         elif len(data) > self.site.limits.max_header_bytes:
@@ -249,58 +241,8 @@ class EdgeChannel(protocol.Protocol):
         if request is not None:
             request.connectionLost(reason)
 
-    # ----------------------------------------------------------------- answers out
-
-    def writeSequence(self, pieces: Iterable[bytes]) -> None:
-        """Send several pieces."""
-        self.write(b"".join(pieces))
-
-    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
-        """Send a head."""
-        lines = [b"%b %b %b" % (version, code, reason)]
-        lines += [b"%b: %b" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
-        lines.append(b"\r\n")
-        self.write(b"\r\n".join(lines))
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: FBT001 - Twisted's signature
-        """Tell a push producer when the client is slow."""
-        if not streaming:
-            raise ValueError("only push producers are served")
-        self._producer = producer
-        if self._is_full:
-            producer.pauseProducing()
-
-    def unregisterProducer(self) -> None:
-        """Tell nobody any more."""
-        self._producer = None
-
-    def pauseProducing(self) -> None:
-        """The client takes less than it gets."""
-        self._is_full = True
-        if self._producer is not None:
-            self._producer.pauseProducing()
-
     def resumeProducing(self) -> None:
-        """The client has caught up."""
-        self._is_full = False
-        if self._producer is not None:
-            self._producer.resumeProducing()
+        """The client has caught up: its next request may be looked at."""
+        super().resumeProducing()
         if self._request is None:
             self._go_on()
-
-    def stopProducing(self) -> None:
-        """The connection is gone; :meth:`connectionLost` follows."""
-
-    # ----------------------------------------------------------------- facts
-
-    def getPeer(self) -> IAddress:
-        """Give the client's address."""
-        return self.transport.getPeer()  # type: ignore[no-any-return]
-
-    def getHost(self) -> IAddress:
-        """Give our address."""
-        return self.transport.getHost()  # type: ignore[no-any-return]
-
-    def isSecure(self) -> bool:
-        """Tell whether the connection is encrypted."""
-        return bool(ISSLTransport.providedBy(self.transport))

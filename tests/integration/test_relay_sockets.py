@@ -11,6 +11,8 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP6ServerEndpoint
+from twisted.internet.interfaces import IPullProducer
+from zope.interface.verify import verifyObject
 
 from tests.integration.relay_rig import LIMIT_SECONDS, Flood, Peer, Rig
 
@@ -139,6 +141,7 @@ async def test_h70_a_slow_upstream_holds_the_client_back() -> None:
     client = await rig.connect()
     client.transport.write(b"POST /upstream/x HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size)
     flood = Flood(client.transport, size)
+    verifyObject(IPullProducer, flood)
     await client.seen(b"ok")
     assert most_between < 32 * MIB
     assert rig.in_flight == set()

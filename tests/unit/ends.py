@@ -16,6 +16,7 @@ from llamaswap.proxy.hop import HopCall, HopPool
 
 TIMEOUTS = Timeouts()
 HEAD = b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n"
+REQUEST = HEAD + b"body"
 SMALL = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -125,3 +126,13 @@ def ask(
     taker.call = HopCall(pool, taker, method, head, body)
     taker.call.start()
     return taker
+
+
+def answered_once(upstream: Upstream) -> End:
+    """Give a connection that has served a request and is idle."""
+    taker = ask(upstream.pool)
+    end = upstream.accept()
+    end.send(SMALL)
+    assert taker.ends == 1
+    end.take()
+    return end

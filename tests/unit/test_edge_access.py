@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from llamaswap.web.access import duration
+from llamaswap.core.duration import duration
 from llamaswap.web.edge import EdgeRequest
 from tests.unit.edge_stack import Edge, answer, get, post
 

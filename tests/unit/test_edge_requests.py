@@ -6,15 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.web.iweb import IRequest
 from zope.interface.verify import verifyObject
 
-from llamaswap.config.schema import HTTPConfig
-from llamaswap.errors import ConcurrencyLimitError, FramingError, NotFoundError
+from llamaswap.errors import ConcurrencyLimitError, NotFoundError
 from llamaswap.web.edge import EdgeRequest
-from llamaswap.web.head import read_head
 from tests.conftest import LoggedFailures
 from tests.unit.edge_stack import PLAIN, Edge, answer, get, post
 
@@ -26,108 +23,6 @@ def edge() -> Edge:
 
 def hold(_request: EdgeRequest) -> None:
     """Answer later."""
-
-
-# --------------------------------------------------------------------------- heads
-
-
-def test_what_a_request_says() -> None:
-    head = read_head(b"POST /a%2Fb?x=1 HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 5")
-    assert (head.method, head.uri, head.path, head.version) == (b"POST", b"/a%2Fb?x=1", b"/a%2Fb", b"HTTP/1.1")
-    assert head.fields == [(b"Host", b"h"), (b"X-A", b"1"), (b"x-a", b"2"), (b"Content-Length", b"5")]
-    assert head.named == {b"host": b"h", b"x-a": b"1, 2", b"content-length": b"5"}
-    assert (head.length, head.is_modern, head.keeps_alive, head.expects_continue) == (5, True, True, False)
-
-
-@pytest.mark.parametrize(
-    ("lines", "keeps"),
-    [
-        (b"GET / HTTP/1.1\r\nHost: h", True),
-        (b"GET / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Close", False),
-        (b"GET / HTTP/1.0", False),
-        (b"GET / HTTP/1.0\r\nConnection: keep-alive", False),
-    ],
-)
-def test_which_connections_are_kept(lines: bytes, keeps: bool) -> None:  # noqa: FBT001
-    assert read_head(lines).keeps_alive is keeps
-
-
-@pytest.mark.parametrize(
-    ("uri", "path"),
-    [(b"http://h/x?y", b"/x"), (b"HTTPS://h:1", b"/"), (b"http://h?q", b"/"), (b"/x", b"/x"), (b"//x", b"//x")],
-)
-def test_addresses_as_proxies_get_them_are_taken(uri: bytes, path: bytes) -> None:
-    assert read_head(b"GET " + uri + b" HTTP/1.1\r\nHost: h").path == path
-
-
-MALFORMED = [
-    b"GET /",
-    b"GET  / HTTP/1.1\r\nHost: h",
-    b"GET / HTTP/1.1 \r\nHost: h",
-    b"GET / HTTP/2\r\nHost: h",
-    b"GET / http/1.1\r\nHost: h",
-    b"G\xe9T / HTTP/1.1\r\nHost: h",
-    b" / HTTP/1.1\r\nHost: h",
-    b"GET x HTTP/1.1\r\nHost: h",
-    b"GET * HTTP/1.1\r\nHost: h",
-    b"GET / HTTP/1.1",
-    b"GET / HTTP/1.1\r\nHost: h\r\nHost: h",
-    b"GET / HTTP/1.1\r\nHost: h\r\nX: a\x01",
-    b"GET /\x01 HTTP/1.1\r\nHost: h",
-    b"GET / HTTP/1.1\r\nHost: h\r\nX: a\rb",
-    b"GET / HTTP/1.1\r\nHost: h\r\nX: a\nY: b",
-    b"GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b",
-    b"GET / HTTP/1.1\r\nHost: h\r\nX : a",
-    b"GET / HTTP/1.1\r\nHost : h",
-    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 1",
-    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1, 1",
-    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +1",
-    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -1",
-    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0x1",
-    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length:",
-    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999999999999999",
-    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
-    b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked",
-    b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: identity",
-    b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
-    b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked",
-]
-
-
-@pytest.mark.parametrize("head", MALFORMED)
-def test_what_could_be_understood_in_two_ways_is_refused(edge: Edge, head: bytes) -> None:
-    with pytest.raises(FramingError):
-        read_head(head)
-    end = edge.connect()
-    end.send(head + b"\r\n\r\n")
-    reply = end.take()
-    assert reply.startswith(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain")
-    assert b"\r\nConnection: close\r\n" in reply
-    assert end.is_dropped
-    end.send(get())
-    assert end.take() == b""
-    assert edge.requests == []
-
-
-def test_a_malformed_chunk_is_refused(edge: Edge) -> None:
-    end = edge.connect()
-    end.send(b"POST /direct HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n")
-    assert end.take().startswith(b"HTTP/1.1 400 ")
-    assert edge.requests == []
-    assert edge.codes == [499], "it was given up before it had an answer"
-
-
-@pytest.mark.parametrize("tail", [b"", b"\r\n\r\n"])
-def test_a_head_above_the_limit_is_refused(tail: bytes) -> None:
-    edge = Edge(HTTPConfig(max_header_bytes=1000))
-    end = edge.connect()
-    end.send(b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 1000 + tail)
-    assert end.take().startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
-    assert end.is_dropped
-
-
-def test_a_head_of_a_megabyte_is_taken(edge: Edge) -> None:
-    assert edge.ask(get(headers="X: " + "x" * 1_000_000 + "\r\n")) == PLAIN
 
 
 # --------------------------------------------------------------------------- requests and their bodies
@@ -307,107 +202,6 @@ def test_a_request_that_is_unknown_says_so(edge: Edge) -> None:
     edge.ask(get())
     with pytest.raises(AttributeError, match="no_such_thing"):
         _ = edge.requests[0].no_such_thing
-
-
-# --------------------------------------------------------------------------- Klein's routes
-
-
-def test_kleins_routes_work_as_ever(edge: Edge) -> None:
-    seen: list[Any] = []
-
-    def handle(request: Any) -> bytes:
-        seen.append((request.args, request.content.read(), request.requestHeaders.getRawHeaders("x-a")))
-        request.setHeader(b"X-B", b"2")
-        return b"done"
-
-    edge.klein = handle
-    reply = edge.ask(post(b"abc", "/klein?q=1&q=2&e", "X-A: 1\r\n"))
-    assert seen == [({b"q": [b"1", b"2"], b"e": [b""]}, b"abc", ["1"])]
-    assert b"\r\nX-B: 2\r\n" in reply
-    assert reply.count(b"\r\nDate: ") == 1
-    assert b"Server" not in reply
-    assert reply.endswith(b"4\r\ndone\r\n0\r\n\r\n")
-    assert (edge.codes, edge.finished[0].sentLength) == ([200], 4)
-
-
-def test_a_klein_route_streams_chunk_by_chunk(edge: Edge) -> None:
-    done: Deferred[None] = Deferred()
-
-    def handle(request: EdgeRequest) -> Deferred[None]:
-        request.write(b"one")
-        return done
-
-    edge.klein = handle
-    end = edge.connect()
-    end.send(get("/klein") + get())
-    assert end.take().endswith(b"\r\n\r\n3\r\none\r\n")
-    edge.requests[0].write(b"two")
-    assert end.take() == b"3\r\ntwo\r\n"
-    done.callback(None)
-    assert end.take() == b"0\r\n\r\n" + PLAIN
-
-
-def test_a_client_that_leaves_cancels_a_klein_route(edge: Edge) -> None:
-    cancelled: list[Deferred[None]] = []
-    edge.klein = lambda _: Deferred(cancelled.append)
-    end = edge.connect()
-    end.send(get("/klein"))
-    end.close()
-    assert len(cancelled) == 1
-    assert edge.codes == [499]
-
-
-def test_a_klein_route_that_fails_is_logged_and_answered(edge: Edge, logged_failures: LoggedFailures) -> None:
-    def fail(_request: EdgeRequest) -> None:
-        raise ZeroDivisionError
-
-    edge.klein = fail
-    assert edge.ask(get("/klein")).startswith(b"HTTP/1.1 500 ")
-    assert len(logged_failures.flush(ZeroDivisionError)) == 1
-
-
-def test_old_clients_get_klein_routes_without_chunks(edge: Edge) -> None:
-    end = edge.connect()
-    end.send(b"GET /klein HTTP/1.0\r\n\r\n")
-    reply = end.take()
-    assert reply.startswith(b"HTTP/1.0 200 OK\r\n")
-    assert reply.endswith(b"\r\n\r\nklein")
-    assert end.is_dropped
-
-
-def test_closing_is_announced_by_klein_routes(edge: Edge) -> None:
-    assert b"\r\nConnection: close\r\n" in edge.ask(get("/klein", "Connection: close\r\n"))
-
-
-def test_producers_of_klein_routes_are_told_when_the_client_is_slow(edge: Edge) -> None:
-    class Producer:
-        states: list[str] = []  # noqa: RUF012
-
-        def pauseProducing(self) -> None:
-            self.states.append("paused")
-
-        def resumeProducing(self) -> None:
-            self.states.append("producing")
-
-    def handle(request: Any) -> Deferred[None]:
-        request.registerProducer(Producer(), True)
-        return Deferred(lambda _: None)
-
-    edge.klein = handle
-    end = edge.connect()
-    end.send(get("/klein"))
-    end.transport.producer.pauseProducing()
-    end.transport.producer.resumeProducing()
-    assert Producer.states == ["paused", "producing"]
-    request: Any = edge.requests[0]
-    request.unregisterProducer()
-    request.channel.pauseProducing()
-    assert Producer.states == ["paused", "producing"]
-    request.registerProducer(Producer(), True)
-    assert Producer.states == ["paused", "producing", "paused"], "the client is slow already"
-    with pytest.raises(ValueError, match="push"):
-        request.channel.registerProducer(Producer(), False)
-    end.close()
 
 
 # --------------------------------------------------------------------------- the end of connections

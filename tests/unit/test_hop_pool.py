@@ -4,26 +4,14 @@ import pytest
 
 from llamaswap.config.schema import Timeouts
 from llamaswap.errors import UpstreamDisconnectedError, UpstreamUnreachableError
-from llamaswap.proxy.connection import BodySink, HopConnection
+from llamaswap.proxy.connection import HopConnection
 from llamaswap.proxy.hop import IDLE_SECONDS, HopPool
-from tests.unit.ends import CHUNKED, HEAD, SMALL, End, Taker, Upstream, ask
-
-REQUEST = HEAD + b"body"
+from tests.unit.ends import CHUNKED, REQUEST, SMALL, Taker, Upstream, answered_once, ask
 
 
 @pytest.fixture
 def upstream() -> Upstream:
     return Upstream()
-
-
-def answered_once(upstream: Upstream) -> End:
-    """Give a connection that has served a request and is idle."""
-    taker = ask(upstream.pool)
-    end = upstream.accept()
-    end.send(SMALL)
-    assert taker.ends == 1
-    end.take()
-    return end
 
 
 def test_a_small_request_goes_out_as_one_write(upstream: Upstream) -> None:
@@ -249,99 +237,6 @@ def test_the_limit_of_the_head_does_not_concern_the_body() -> None:
     assert taker.ends == 1
 
 
-@pytest.mark.parametrize("size", [1, 5, 1000])
-def test_any_cut_of_an_answer_gives_the_same_answer(upstream: Upstream, size: int) -> None:
-    taker = ask(upstream.pool)
-    end = upstream.accept()
-    body = b"3\r\nabc\r\n10;x=y\r\n0123456789abcdef\r\n0\r\nTrailer: t\r\n\r\n"
-    wire = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + CHUNKED + body
-    for i in range(0, len(wire), size):
-        end.send(wire[i : i + size])
-    assert taker.interims == [103], "the client was told to continue by us"
-    assert taker.body == body, "framing, extension and trailer as they came"
-    assert taker.ends == 1
-    end.take()
-    ask(upstream.pool)
-    assert end.take() == REQUEST
-
-
-def test_a_paused_connection_is_resumed_before_it_is_pooled(upstream: Upstream) -> None:
-    taker = ask(upstream.pool)
-    end = upstream.accept()
-    end.send(CHUNKED)
-    taker.call.pause()
-    assert end.transport.producerState == "paused"
-    end.send(b"0\r\n\r\n")
-    assert taker.ends == 1
-    assert end.transport.producerState == "producing"
-    taker.call.pause()
-    assert end.transport.producerState == "producing", "the exchange is over: it has no say any more"
-
-
-def test_a_pause_before_the_connection_is_there_holds(upstream: Upstream) -> None:
-    taker = ask(upstream.pool)
-    taker.call.pause()
-    end = upstream.accept()
-    assert end.transport.producerState == "paused"
-    taker.call.resume()
-    assert end.transport.producerState == "producing"
-
-
-def test_an_answer_that_says_close_ends_its_connection(upstream: Upstream) -> None:
-    taker = ask(upstream.pool)
-    end = upstream.accept()
-    end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
-    assert taker.ends == 1
-    assert end.is_dropped
-    ask(upstream.pool)
-    assert upstream.hosts == ["127.0.0.1"]
-
-
-def test_the_end_of_the_connection_ends_an_open_body(upstream: Upstream) -> None:
-    taker = ask(upstream.pool)
-    end = upstream.accept()
-    end.send(b"HTTP/1.0 200 OK\r\n\r\nabc")
-    assert taker.ends == 0
-    end.close()
-    assert (taker.body, taker.ends) == (b"abc", 1)
-
-
-def test_a_reset_does_not_end_an_open_body_well(upstream: Upstream) -> None:
-    taker = ask(upstream.pool)
-    end = upstream.accept()
-    end.send(b"HTTP/1.0 200 OK\r\n\r\nabc")
-    end.reset()
-    assert isinstance(taker.error, UpstreamDisconnectedError)
-
-
-@pytest.mark.parametrize("head", [CHUNKED + b"3\r\nab", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab"])
-def test_h63_an_answer_that_breaks_off_is_no_answer(upstream: Upstream, head: bytes) -> None:
-    taker = ask(upstream.pool)
-    end = upstream.accept()
-    end.send(head)
-    end.close()
-    assert isinstance(taker.error, UpstreamDisconnectedError)
-    assert taker.ends == 0
-
-
-@pytest.mark.parametrize("wire", [b"garbage\r\n\r\n", b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b"x" * 1_100_000])
-def test_a_malformed_head_is_an_unreachable_upstream(upstream: Upstream, wire: bytes) -> None:
-    taker = ask(upstream.pool)
-    end = upstream.accept()
-    end.send(wire)
-    assert isinstance(taker.error, UpstreamUnreachableError)
-    assert end.is_aborted
-
-
-def test_a_malformed_chunk_breaks_the_answer_off(upstream: Upstream) -> None:
-    taker = ask(upstream.pool)
-    end = upstream.accept()
-    end.send(CHUNKED)
-    end.send(b"nonsense\r\n")
-    assert isinstance(taker.error, UpstreamDisconnectedError)
-    assert end.is_aborted
-
-
 def test_h72_a_closed_pool_drops_idle_connections(upstream: Upstream) -> None:
     end = answered_once(upstream)
     upstream.pool.close()
@@ -397,96 +292,6 @@ def test_cancelling_while_connecting_hears_nothing_of_the_failure(upstream: Upst
     upstream.refuse()
     assert taker.error is None
     assert upstream.hosts == []
-
-
-def test_a_long_body_goes_out_in_slices() -> None:
-    upstream = Upstream()
-    body = bytes(range(256)) * 4096
-    taker = ask(upstream.pool, body=body)
-    end = upstream.accept()
-    sent = end.take()
-    assert sent == HEAD
-    largest = 0
-    while end.transport.producer is not None:
-        assert not end.transport.streaming
-        end.transport.producer.resumeProducing()
-        piece = end.take()
-        largest = max(largest, len(piece))
-        sent += piece
-    assert sent == HEAD + body
-    assert largest <= 256 * 1024
-    end.send(SMALL)
-    assert taker.ends == 1
-    assert not end.is_dropped
-
-
-def test_an_answer_before_the_end_of_a_long_body_ends_the_connection() -> None:
-    upstream = Upstream()
-    taker = ask(upstream.pool, body=b"x" * 1_000_000)
-    end = upstream.accept()
-    end.send(SMALL)
-    assert taker.ends == 1
-    assert end.is_aborted
-    assert end.transport.producer is None
-
-
-class Passing:
-    """A body that the test sends piece by piece."""
-
-    length: int | None = 6
-
-    def __init__(self) -> None:
-        self.sink: BodySink | None = None
-        self.is_detached = False
-
-    def attach(self, sink: BodySink) -> None:
-        self.sink = sink
-
-    def detach(self) -> None:
-        self.is_detached = True
-
-    def pauseProducing(self) -> None:
-        raise NotImplementedError
-
-    resumeProducing = stopProducing = pauseProducing
-
-
-def test_a_passing_body_is_sent_as_it_comes_on_a_fresh_connection() -> None:
-    upstream = Upstream()
-    old = answered_once(upstream)
-    body = Passing()
-    taker = ask(upstream.pool, body=body)
-    assert [body.sink] == [None], "nobody takes it before the connection is there"
-    end = upstream.accept()
-    assert body.sink is not None
-    assert (end.transport.producer, end.transport.streaming) == (body, True)
-    body.sink.body_received(b"abc")
-    assert end.take() == HEAD + b"abc"
-    body.sink.body_received(b"def")
-    body.sink.body_ended()
-    assert end.transport.producer is None
-    end.send(SMALL)
-    assert taker.ends == 1
-    assert not end.is_dropped
-    assert not old.is_dropped
-
-
-def test_an_answer_before_the_end_of_a_passing_body_lets_go_of_it() -> None:
-    upstream = Upstream()
-    body = Passing()
-    taker = ask(upstream.pool, body=body)
-    end = upstream.accept()
-    end.send(SMALL)
-    assert taker.ends == 1
-    assert body.is_detached
-    assert end.is_aborted
-
-
-def test_a_passing_body_is_never_sent_twice() -> None:
-    upstream = Upstream()
-    taker = ask(upstream.pool, body=Passing())
-    upstream.accept().close()
-    assert isinstance(taker.error, UpstreamUnreachableError)
 
 
 def test_the_request_is_given_up_when_the_answer_begins(upstream: Upstream) -> None:

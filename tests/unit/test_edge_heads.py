@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+
+from llamaswap.config.schema import HTTPConfig
+from llamaswap.errors import FramingError
+from llamaswap.web.head import read_head
+from tests.unit.edge_stack import PLAIN, Edge, get
+
+
+@pytest.fixture
+def edge() -> Edge:
+    return Edge()
+
+
+def test_what_a_request_says() -> None:
+    head = read_head(b"POST /a%2Fb?x=1 HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 5")
+    assert (head.method, head.uri, head.path, head.version) == (b"POST", b"/a%2Fb?x=1", b"/a%2Fb", b"HTTP/1.1")
+    assert head.fields == [(b"Host", b"h"), (b"X-A", b"1"), (b"x-a", b"2"), (b"Content-Length", b"5")]
+    assert head.named == {b"host": b"h", b"x-a": b"1, 2", b"content-length": b"5"}
+    assert (head.length, head.is_modern, head.keeps_alive, head.expects_continue) == (5, True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("lines", "keeps"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: h", True),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Close", False),
+        (b"GET / HTTP/1.0", False),
+        (b"GET / HTTP/1.0\r\nConnection: keep-alive", False),
+    ],
+)
+def test_which_connections_are_kept(lines: bytes, keeps: bool) -> None:  # noqa: FBT001
+    assert read_head(lines).keeps_alive is keeps
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [(b"http://h/x?y", b"/x"), (b"HTTPS://h:1", b"/"), (b"http://h?q", b"/"), (b"/x", b"/x"), (b"//x", b"//x")],
+)
+def test_addresses_as_proxies_get_them_are_taken(uri: bytes, path: bytes) -> None:
+    assert read_head(b"GET " + uri + b" HTTP/1.1\r\nHost: h").path == path
+
+
+MALFORMED = [
+    b"GET /",
+    b"GET  / HTTP/1.1\r\nHost: h",
+    b"GET / HTTP/1.1 \r\nHost: h",
+    b"GET / HTTP/2\r\nHost: h",
+    b"GET / http/1.1\r\nHost: h",
+    b"G\xe9T / HTTP/1.1\r\nHost: h",
+    b" / HTTP/1.1\r\nHost: h",
+    b"GET x HTTP/1.1\r\nHost: h",
+    b"GET * HTTP/1.1\r\nHost: h",
+    b"GET / HTTP/1.1",
+    b"GET / HTTP/1.1\r\nHost: h\r\nHost: h",
+    b"GET / HTTP/1.1\r\nHost: h\r\nX: a\x01",
+    b"GET /\x01 HTTP/1.1\r\nHost: h",
+    b"GET / HTTP/1.1\r\nHost: h\r\nX: a\rb",
+    b"GET / HTTP/1.1\r\nHost: h\r\nX: a\nY: b",
+    b"GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b",
+    b"GET / HTTP/1.1\r\nHost: h\r\nX : a",
+    b"GET / HTTP/1.1\r\nHost : h",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 1",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1, 1",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +1",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -1",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0x1",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length:",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999999999999999",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
+    b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked",
+    b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: identity",
+    b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+    b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked",
+]
+
+
+@pytest.mark.parametrize("head", MALFORMED)
+def test_what_could_be_understood_in_two_ways_is_refused(edge: Edge, head: bytes) -> None:
+    with pytest.raises(FramingError):
+        read_head(head)
+    end = edge.connect()
+    end.send(head + b"\r\n\r\n")
+    reply = end.take()
+    assert reply.startswith(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain")
+    assert b"\r\nConnection: close\r\n" in reply
+    assert end.is_dropped
+    end.send(get())
+    assert end.take() == b""
+    assert edge.requests == []
+
+
+def test_a_malformed_chunk_is_refused(edge: Edge) -> None:
+    end = edge.connect()
+    end.send(b"POST /direct HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n")
+    assert end.take().startswith(b"HTTP/1.1 400 ")
+    assert edge.requests == []
+    assert edge.codes == [499], "it was given up before it had an answer"
+
+
+@pytest.mark.parametrize("tail", [b"", b"\r\n\r\n"])
+def test_a_head_above_the_limit_is_refused(tail: bytes) -> None:
+    edge = Edge(HTTPConfig(max_header_bytes=1000))
+    end = edge.connect()
+    end.send(b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 1000 + tail)
+    assert end.take().startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert end.is_dropped
+
+
+def test_a_head_of_a_megabyte_is_taken(edge: Edge) -> None:
+    assert edge.ask(get(headers="X: " + "x" * 1_000_000 + "\r\n")) == PLAIN
