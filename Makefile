@@ -79,7 +79,6 @@ docs: $(VENV)/.check
 	$(BIN)/sphinx-build --nitpicky --fail-on-warning --keep-going --quiet doc doc/_build/html
 
 coverage: $(VENV)/.test
-	$(BIN)/coverage combine --quiet 2>/dev/null || true
 	$(BIN)/coverage report --include="llamaswap/core/*" --fail-under=100
 	$(BIN)/coverage report --fail-under=90
 

@@ -114,7 +114,6 @@ def routes_table() -> str:
 
 
 NOT_YET = {
-    "apiKeys",
     "captureBuffer",
     "metrics",
     "metricsMaxInMemory",
@@ -134,10 +133,8 @@ NOT_YET = {
     "http.hosts",
     "http.trustedProxies",
     "http.maxBody",
-    "http.bodyTimeout",
     "http.maxConnections",
     "models.*.compat",
-    "models.*.forwardApiKey",
     "models.*.keepDescendants",
     "models.*.launcher",
     "models.*.launcherSettings",
