@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
+from math import inf
 from types import MappingProxyType
 from typing import assert_never
 
@@ -100,6 +101,7 @@ class Scheduler:
         self._unloads: dict[UnloadId, frozenset[ModelId]] = {}
         self._clear: set[ModelId] = set()
         self._is_shutting_down = False
+        self._wake_mono = inf
         self._swap_ids = count(1)
         self._serials = count(1)
 
@@ -128,6 +130,7 @@ class Scheduler:
             case ProcessExited():
                 return self._exited_by_itself(event)
             case Tick():
+                self._wake_mono = inf
                 return self._review(event.at_mono)
             case ShutdownBegan():
                 return self._shut_down()
@@ -217,7 +220,9 @@ class Scheduler:
 
     def _idle(self, event: IdleExpired) -> list[Command]:
         up = self._up.get(event.model)
-        if up is None or up.generation != event.generation or self._book.reserved(event.model):
+        if up is None or up.generation != event.generation:
+            return []
+        if self._book.reserved(event.model) or event.model in self._swap_to:
             return []
         models = frozenset({event.model})
         self._hold(event.unload, models)
@@ -273,7 +278,9 @@ class Scheduler:
             case values.Evict():
                 return self._act(request, decision, now, commands)
             case values.Wait():
-                if decision.recheck is not None:
+                # One tick looks at the whole queue, so the earliest wish is the one that counts.
+                if decision.recheck is not None and decision.recheck < self._wake_mono:
+                    self._wake_mono = decision.recheck
                     commands.append(WakeAt(decision.recheck))
                 return False
             case values.Refuse():
