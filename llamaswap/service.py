@@ -25,7 +25,7 @@ from llamaswap.proxy.agent import HopAgent
 from llamaswap.proxy.hop import HopPool
 from llamaswap.registry import build_planner
 from llamaswap.router import Router
-from llamaswap.shutdown import Shutdown, Signals
+from llamaswap.shutdown import Shutdown, Signals, leave_soon
 from llamaswap.telemetry.logs import Logs
 from llamaswap.telemetry.stdout import NonBlockingWriter
 from llamaswap.web.app import App
@@ -132,6 +132,7 @@ class DaemonService(Service):
             self._log.warn("{warning}", warning=warning)
         self._announce()
         self._reactor.callWhenRunning(self._running)
+        self._reactor.addSystemEventTrigger("during", "shutdown", leave_soon)
 
     def _announce(self) -> None:
         bound = getattr(self._port.getHost(), "port", 0) if self._port is not None else 0
@@ -211,6 +212,9 @@ def not_yet(config: Config, *, is_watching: bool) -> list[str]:
         "profiles": bool(config.profiles),
         "sendLoadingState": any(m.send_loading_state for m in config.models.values()),
         "maskSecrets": config.mask_secrets,
+        "maxWait": config.scheduler.max_wait_seconds != default.scheduler.max_wait_seconds,
+        "maxWaitPerModel": bool(config.scheduler.max_wait_per_model_seconds),
+        "maxDrain": bool(config.scheduler.max_drain_seconds),
         "startBackoff": config.start_backoff != default.start_backoff,
         "store": bool(config.store_path),
         "http": config.http
