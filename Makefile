@@ -8,11 +8,13 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INPUTS := pyproject.toml setup.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint types docs coverage clean
+.PHONY: help run test soak soak-model check format lint types docs coverage clean
 
 help:
 	@echo "make run    start the demo: three toy models on http://127.0.0.1:$(PORT) (PORT=...)"
 	@echo "make test   run all tests"
+	@echo "make soak   chaos with real processes, and a judge (MINUTES=20, SEED=...)"
+	@echo "make soak-model  play the models of router and supervisors at random (SECONDS=600, SEED=...)"
 	@echo "make check  format, lint, types, documentation, tests, coverage: as CI does"
 	@echo "make clean  remove what these made"
 
@@ -61,6 +63,16 @@ run: $(VENV)/.run
 test: $(VENV)/.test
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m ""
+
+MINUTES ?= 20
+
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.soak.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+SECONDS ?= 600
+
+soak-model: $(VENV)/.test
+	$(BIN)/python -m tests.soak.model --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 check: lint types docs test coverage
 

@@ -44,6 +44,9 @@ class Supervisor(Protocol):
     def stop(self, grace_seconds: float, reason: StopReason) -> Deferred[None]:
         """End it."""
 
+    def leftover_gone(self) -> Deferred[None]:
+        """Wait for the rest of one that ended by itself."""
+
     def shut_down(self, grace_seconds: float) -> Deferred[None]:
         """End it for good."""
 
@@ -132,6 +135,8 @@ class Runner:
     async def _run_swap(self, command: Swap, run: _SwapRun) -> None:
         try:
             await gatherResults([self._stop(victim, StopReason.SWAP) for victim in sorted(command.evict)])
+            # Nobody plans for what outlives a leader that crashed, yet it may hold the memory that is wanted.
+            await gatherResults([upstream.leftover_gone() for upstream in self._upstreams.values()])
             run.check()
             run.is_starting = True
             self._tell(SwapStarting(command.swap, self._clock.seconds()))

@@ -206,15 +206,25 @@ class Upstream:
             gone, before this returns where there is none; never fails.
         """
         life = self._life
-        if life is None:
-            return succeed(None)
         grace_seconds = grace_seconds or self.config.unload_timeout_seconds
+        if life is None:
+            return succeed(None) if self._leftover is None else self._leftover.stop(grace_seconds)
         stopped = self._stoppers.add()
         if self._state is not ProcessState.STOPPING:
             self._begin_stop(life, grace_seconds, reason)
         elif life.launched is not None:
             life.launched.stop(grace_seconds)
         return stopped
+
+    def leftover_gone(self) -> Deferred[None]:
+        """Wait for the rest of a tree whose leader ended by itself.
+
+        Returns:
+            Fires with ``None`` when nothing is left of it, before this returns where nothing is; never fails.
+        """
+        if self._leftover is None:
+            return succeed(None)
+        return self._leftover.stop(float(self.config.unload_timeout_seconds))
 
     def shut_down(self, grace_seconds: float) -> Deferred[None]:
         """End for good: whoever waits, or comes later, hears of the shutdown.

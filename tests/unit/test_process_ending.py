@@ -15,7 +15,7 @@ from llamaswap.core.values import ModelId
 from llamaswap.errors import UpstreamStartError
 from llamaswap.interfaces import ExitStatus, ILaunched, LaunchSpec
 from llamaswap.process.local import LocalLauncher
-from llamaswap.process.table import INSTANCE_VARIABLE, ProcessTable
+from llamaswap.process.table import INSTANCE_VARIABLE, Member, ProcessTable
 from tests.deferreds import failure_of, no_result, success_of
 from tests.fakes import FakeMember, FakeProcess, FakeProcessReactor, FakeTable
 
@@ -354,6 +354,27 @@ def test_what_appears_after_the_grace_is_killed_at_once() -> None:
     late = world.add(102, parent=1, group=102, marker=world.marker, heeds=frozenset({KILL}))
     world.wait(0.1)
     assert not late.is_running()
+    world.finish(stopped)
+
+
+def test_h14_descendant_that_forks_on_while_it_is_searched_for() -> None:
+    world = World()
+    child = world.add(101)
+    later: list[FakeMember] = []
+    search = world.table.search
+
+    async def search_of_old_news(marker: str, leader_pid: int | None) -> set[Member]:
+        found = await search(marker, leader_pid)
+        if child.is_alive:
+            child.is_alive = False
+            later.append(world.add(102, parent=1, group=102, marker=world.marker))
+        return found
+
+    world.leader.end(None, KILL)
+    with mock.patch.object(world.table, "search", search_of_old_news):
+        stopped = world.launched.stop(10)
+        world.wait(0.1)
+    assert [member.is_running() for member in later] == [False]
     world.finish(stopped)
 
 

@@ -33,6 +33,17 @@ def test_news_without_data_is_no_end() -> None:
     reactor.read()
 
 
+def test_event_of_the_one_who_had_the_descriptor_before() -> None:
+    """The reactor may have a writable connection's event in hand when that closes, and we get its number."""
+    reactor, pipe, pieces = make_pipe()
+    pipe.doWrite()
+    os.write(pipe.write_end, b"on")
+    reactor.read()
+    assert pieces == [b"on"]
+    pipe.close_write_end()
+    reactor.read()
+
+
 def test_drain_reads_what_is_there_now() -> None:
     reactor, pipe, pieces = make_pipe()
     os.write(pipe.write_end, b"x" * 60_000)

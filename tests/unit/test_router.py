@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from llamaswap.config.schema import ModelConfig
@@ -66,6 +66,7 @@ class FakeSupervisor:
         self.touched = 0
         self.starts: list[Deferred[Generation]] = []
         self.stops: list[Deferred[None]] = []
+        self.leftover: Deferred[None] | None = None
         self._router = router
         self._transcript = transcript
 
@@ -95,6 +96,10 @@ class FakeSupervisor:
             start.errback(ModelUnloadedError("aborted"))
         self.stops.append(done)
         return done
+
+    def leftover_gone(self) -> Deferred[None]:
+        """Nothing, unless the test says so."""
+        return self.leftover or succeed(None)
 
     def shut_down(self, grace_seconds: float) -> Deferred[None]:
         """Record the call."""
@@ -241,6 +246,19 @@ def test_a_swap_stops_first_with_the_models_own_grace_and_then_starts() -> None:
     assert rig.transcript[-1] == "start b"
     rig.upstreams[B].ready()
     assert waiter.heard[-1] == FakePoolOf(B, 1)
+
+
+def test_a_swap_waits_for_what_is_left_of_a_leader_that_crashed() -> None:
+    rig = Rig(A, B)
+    rig.up(A).leave()
+    rest: Deferred[None] = Deferred()
+    rig.upstreams[A].leftover = rest
+    rig.upstreams[A].become(ProcessState.STOPPED)
+    rig.router.process_exited(A, Generation(1))
+    rig.ask(B)
+    assert rig.transcript == ["start a"]
+    rest.callback(None)
+    assert rig.transcript == ["start a", "start b"]
 
 
 def test_leaving_ready_closes_the_connections_of_the_generation() -> None:

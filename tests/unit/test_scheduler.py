@@ -587,6 +587,15 @@ def test_a_planner_that_waits_is_asked_again_at_its_time() -> None:
     assert isinstance(swap, Swap)
 
 
+def test_the_earliest_of_the_times_that_a_planner_names_counts() -> None:
+    planner = ScriptedPlanner({"a": values.Wait(recheck=20.0), "b": values.Wait(recheck=50.0)})
+    scheduler = Scheduler({m: ModelFacts(m) for m in (A, B)}, planner, "scripted")
+    assert scheduler.handle(Arrived(RequestId(1), A, 1.0)) == [WakeAt(20.0), Position(RequestId(1), 1)]
+    assert scheduler.handle(Arrived(RequestId(2), B, 2.0)) == [Position(RequestId(2), 2)]
+    planner.decisions["a"] = values.Wait()
+    assert scheduler.handle(Tick(20.0)) == [WakeAt(50.0)]
+
+
 def test_a_planner_that_waits_without_a_time_is_asked_again_at_events_only() -> None:
     planner = ScriptedPlanner({"a": values.Wait(reason="not now")})
     scheduler = Scheduler({A: ModelFacts(A)}, planner, "scripted")

@@ -192,6 +192,20 @@ def test_leftovers_are_removed_before_the_next_start() -> None:
     assert success_of(ready) == 2
 
 
+def test_stop_after_a_crash_waits_for_the_leftovers() -> None:
+    world = World()
+    world.launcher.obeys = False
+    world.start()
+    world.launched.exit(0)
+    rest, stopped = world.upstream.leftover_gone(), world.upstream.stop(1, StopReason.USER)
+    no_result(rest)
+    no_result(stopped)
+    world.launched.go()
+    success_of(rest)
+    success_of(stopped)
+    success_of(world.upstream.leftover_gone())
+
+
 def test_stop_while_leftovers_are_removed() -> None:
     world = World()
     world.launcher.obeys = False

@@ -1,0 +1,1 @@
+"""Hours of trouble in minutes: a daemon with real processes, and a judge."""
