@@ -16,14 +16,17 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from llamaswap.config.schema import Timeouts
 from llamaswap.core.messages import (
     Arrived,
     CancelSwap,
     Command,
+    Dismiss,
     Event,
     IdleExpired,
     Position,
     ProcessExited,
+    Reconfigured,
     Refuse,
     RequestGone,
     Serve,
@@ -52,6 +55,8 @@ from llamaswap.runner import Runner, Supervisor
 
 class Pool(Protocol):
     """Connections to one generation of one upstream, as far as the router cares."""
+
+    timeouts: Timeouts
 
     def close(self) -> None:
         """Drop idle connections and fail the exchanges under way."""
@@ -125,6 +130,7 @@ class Router(Generic[SupervisorT, PoolT]):
         scheduler: Decides; nobody else may call it.
         clock: Gives the time of each event.
         make_pool: Makes the connections of a generation that became ready.
+        on_dismissed: Called when nothing is left of a model that was removed.
     """
 
     _log: ClassVar[Logger] = Logger()
@@ -134,11 +140,14 @@ class Router(Generic[SupervisorT, PoolT]):
         scheduler: Scheduler,
         clock: IReactorTime,
         make_pool: Callable[[SupervisorT], PoolT],
+        on_dismissed: Callable[[ModelId], object] = lambda _: None,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._make_pool = make_pool
-        self._upstreams: Mapping[ModelId, SupervisorT] = {}
+        self._on_dismissed = on_dismissed
+        self._upstreams: dict[ModelId, SupervisorT] = {}
+        self._dismissed: set[SupervisorT] = set()
         self._runner = Runner(self.tell, clock)
         self._pools: dict[ModelId, tuple[Generation, PoolT]] = {}
         self._waiters: dict[RequestId, tuple[ModelId, Waiter[PoolT]]] = {}
@@ -151,9 +160,33 @@ class Router(Generic[SupervisorT, PoolT]):
         self._unload_ids = count(1)
 
     def adopt(self, upstreams: Mapping[ModelId, SupervisorT]) -> None:
-        """Take the supervisors, which were made with this router as their listener; called once."""
-        self._upstreams = upstreams
-        self._runner.adopt(upstreams)
+        """Take the first supervisors, which were made with this router as their listener; called once."""
+        self._upstreams.update(upstreams)
+        self._runner.adopt(self._upstreams)
+
+    def supervisor(self, model: ModelId) -> SupervisorT | None:
+        """Give a model's supervisor, which it has for as long as anything is left of it."""
+        return self._upstreams.get(model)
+
+    def reconfigure(self, upstreams: Mapping[ModelId, SupervisorT], event: Reconfigured) -> None:
+        """Follow another configuration.
+
+        Args:
+            upstreams: Every configured model's supervisor, the known ones where there are any.
+            event: What has changed.
+        """
+        self._upstreams.update(upstreams)
+        self.tell(event)
+        for model, (_, pool) in self._pools.items():
+            pool.timeouts = self._upstreams[model].config.timeouts
+
+    def _dismiss(self, model: ModelId) -> None:
+        upstream = self._upstreams.pop(model)
+        self._dismissed.add(upstream)
+        # Nothing is up any more, but what a crash left behind may still be ending.
+        gone = upstream.shut_down(float(upstream.config.unload_timeout_seconds))
+        gone.addCallback(lambda _: self._dismissed.discard(upstream))
+        self._on_dismissed(model)
 
     # ----------------------------------------------------------------- requests
 
@@ -244,7 +277,9 @@ class Router(Generic[SupervisorT, PoolT]):
         Returns:
             Fires with ``None`` when all are gone; never fails.
         """
-        stops = [upstream.shut_down(grace_seconds) for upstream in self._upstreams.values()]
+        if self._wake is not None and self._wake.active():
+            self._wake.cancel()
+        stops = [upstream.shut_down(grace_seconds) for upstream in (*self._upstreams.values(), *self._dismissed)]
         return gatherResults(stops).addCallback(lambda _: None)
 
     # ----------------------------------------------------------------- news from the supervisors
@@ -317,11 +352,13 @@ class Router(Generic[SupervisorT, PoolT]):
             case Swap():
                 self._runner.swap(command)
             case CancelSwap():
-                self._runner.cancel(command.swap)
+                self._runner.cancel(command)
             case Unload():
                 self._runner.unload(command).addCallback(self._unloaded, command.unload)
             case WakeAt():
                 self._wake_at(command.at_mono)
+            case Dismiss():
+                self._dismiss(command.model)
             case _:
                 assert_never(command)
 

@@ -514,7 +514,7 @@ def test_a_planner_that_refuses_ends_the_request_with_its_words() -> None:
 def test_a_planner_that_waits_is_asked_again_at_its_time() -> None:
     planner = ScriptedPlanner({"a": values.Wait(recheck=50.0, reason="soon")})
     scheduler = Scheduler({A: ModelFacts(A)}, planner, "scripted")
-    assert scheduler.handle(Arrived(RequestId(1), A, 1.0)) == [WakeAt(50.0), Position(RequestId(1), 1)]
+    assert scheduler.handle(Arrived(RequestId(1), A, 1.0)) == [Position(RequestId(1), 1), WakeAt(50.0)]
     planner.decisions.clear()
     (swap,) = scheduler.handle(Tick(50.0))
     assert isinstance(swap, Swap)
