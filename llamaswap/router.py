@@ -164,9 +164,10 @@ class Router(Generic[SupervisorT, PoolT]):
         self._upstreams.update(upstreams)
         self._runner.adopt(self._upstreams)
 
-    def supervisor(self, model: ModelId) -> SupervisorT | None:
-        """Give a model's supervisor, which it has for as long as anything is left of it."""
-        return self._upstreams.get(model)
+    @property
+    def supervisors(self) -> Mapping[ModelId, SupervisorT]:
+        """The supervisors of all models of which there is anything, removed ones included."""
+        return self._upstreams
 
     def reconfigure(self, upstreams: Mapping[ModelId, SupervisorT], event: Reconfigured) -> None:
         """Follow another configuration.
@@ -337,7 +338,7 @@ class Router(Generic[SupervisorT, PoolT]):
             if isinstance(command, Serve | Refuse):
                 self.leave(command.request)
 
-    def _perform(self, command: Command) -> None:
+    def _perform(self, command: Command) -> None:  # noqa: C901 - one case for each command
         match command:
             case Serve():
                 self._serve(command)

@@ -47,7 +47,7 @@ class Options(usage.Options):
         ["tls-key-file", None, None, "its private key in PEM form"],
     ]
     optFlags: Final = [
-        ["watch-config", None, "reload when the configuration changes (not yet: logs a warning)"],
+        ["watch-config", None, "reload when the configuration changes"],
         ["check", None, "load and check the configuration, print every problem, start nothing"],
         ["strict", None, "with --check: unknown keys are errors"],
         ["list-planners", None, "list the swap planners that are installed"],
@@ -163,6 +163,7 @@ def make_daemon(options: Options) -> DaemonService:
     """
     from twisted.internet import reactor
 
+    from llamaswap.reload import Source
     from llamaswap.service import DaemonService
 
     is_tls = bool(options["tls-cert-file"])
@@ -172,7 +173,8 @@ def make_daemon(options: Options) -> DaemonService:
         key=_absolute(options["tls-key-file"]),
     )
     config = load_config(options)
-    return DaemonService(reactor, config, listen, is_watching=bool(options["watch-config"]))
+    source = Source(_absolute(options["config"]) or None, _absolute(options["config-dir"]) or None, os.environ)
+    return DaemonService(reactor, config, listen, source, is_watching=bool(options["watch-config"]))
 
 
 def _absolute(path: str | None) -> str:

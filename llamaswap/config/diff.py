@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from llamaswap.config.schema import Config, ModelConfig
 from llamaswap.core.values import ModelId
@@ -23,6 +24,9 @@ class Difference:
     restarted: tuple[ModelId, ...] = ()
     added: tuple[ModelId, ...] = ()
     removed: tuple[ModelId, ...] = ()
+
+
+NO_DIFFERENCE: Final = Difference()
 
 
 def compare(old: Config, new: Config) -> Difference:

@@ -10,7 +10,7 @@ from unittest import mock
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from llamaswap.config.schema import ModelConfig
+from llamaswap.config.schema import ModelConfig, Timeouts
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.values import (
     Evict,
@@ -46,6 +46,7 @@ class FakePool:
     model: ModelId
     generation: int
     is_closed: bool = False
+    timeouts: Timeouts = field(default_factory=Timeouts)
     on_close: list[Callable[[], None]] = field(default_factory=list)
 
     def close(self) -> None:
