@@ -36,7 +36,7 @@ from llamaswap.router import Router
 from llamaswap.shutdown import Shutdown, Signals
 from llamaswap.telemetry.logs import Logs
 from llamaswap.telemetry.stdout import NonBlockingWriter
-from llamaswap.watch import Watcher, take_picture
+from llamaswap.watch import Picture, Watcher, take_picture
 from llamaswap.web.app import App
 from llamaswap.web.edge import EdgeSite
 
@@ -52,7 +52,7 @@ class DaemonService(Service):
         config: What to serve.
         listen: Where.
         source: Where reloads read.
-        is_watching: Whether ``-watch-config`` was given.
+        watched: With ``-watch-config``, how the files looked when the configuration was read.
 
     Attributes:
         config: The active configuration.
@@ -71,7 +71,7 @@ class DaemonService(Service):
         listen: Listen,
         source: Source,
         *,
-        is_watching: bool = False,
+        watched: Picture | None = None,
     ) -> None:
         self.config = config
         self.takes_log = False
@@ -95,8 +95,10 @@ class DaemonService(Service):
         self._shutdown = Shutdown(self, reactor, longest_grace_seconds(config))
         self._reload = Reload(self, lambda held: in_thread(reactor, partial(source.prepare, held)), reactor)
         look = partial(take_picture, source.path, source.directory)
-        watcher = Watcher(reactor, partial(in_thread, reactor, look), partial(self._reload.trigger, Trigger.WATCH))
-        self._watcher = watcher if is_watching else None
+        self._watcher: Watcher | None = None
+        if watched is not None:
+            on_change = partial(self._reload.trigger, Trigger.WATCH)
+            self._watcher = Watcher(reactor, partial(in_thread, reactor, look), on_change, watched)
         self._signals = Signals(
             self._stop_reactor,
             self._shutdown.hurry,

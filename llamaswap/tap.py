@@ -165,6 +165,7 @@ def make_daemon(options: Options) -> DaemonService:
 
     from llamaswap.reload import Source
     from llamaswap.service import DaemonService
+    from llamaswap.watch import take_picture
 
     is_tls = bool(options["tls-cert-file"])
     listen = Listen.parse(
@@ -172,9 +173,10 @@ def make_daemon(options: Options) -> DaemonService:
         certificate=_absolute(options["tls-cert-file"]),
         key=_absolute(options["tls-key-file"]),
     )
-    config = load_config(options)
     source = Source(_absolute(options["config"]) or None, _absolute(options["config-dir"]) or None, os.environ)
-    return DaemonService(reactor, config, listen, source, is_watching=bool(options["watch-config"]))
+    watched = take_picture(source.path, source.directory) if options["watch-config"] else None
+    config = load_config(options)
+    return DaemonService(reactor, config, listen, source, watched=watched)
 
 
 def _absolute(path: str | None) -> str:

@@ -66,23 +66,28 @@ class Watcher:
         look: Gives a picture, from another thread.
         on_change: Called when the files have changed and are at rest. What is not there is no change;
             its return is one.
+        known: What was there when the configuration in force was read.
     """
 
     _log: ClassVar[Logger] = Logger()
 
     def __init__(
-        self, clock: IReactorTime, look: Callable[[], Deferred[Picture]], on_change: Callable[[], object]
+        self,
+        clock: IReactorTime,
+        look: Callable[[], Deferred[Picture]],
+        on_change: Callable[[], object],
+        known: Picture,
     ) -> None:
         self._clock = clock
         self._look = look
         self._on_change = on_change
-        self._known: Picture | None = None
+        self._known = known
         self._candidate: Picture | None = None
         self._timer: IDelayedCall | None = None
         self._is_stopped = False
 
     def start(self) -> None:
-        """Take the first picture, with which the others are compared."""
+        """Look now, and again and again."""
         self._timer = None
         self._look().addCallbacks(self._seen, self._failed)
 
@@ -96,9 +101,8 @@ class Watcher:
     def _seen(self, picture: Picture) -> None:
         if self._is_stopped:
             return
-        known = self._known if self._known is not None else picture
         # What is missing is forgotten, so that its return is a change.
-        self._known = known = tuple(before if now else () for before, now in zip(known, picture, strict=True))
+        self._known = known = tuple(before if now else () for before, now in zip(self._known, picture, strict=True))
         is_changed = picture != known
         is_settled = is_changed and picture == self._candidate
         self._candidate = picture if is_changed and not is_settled else None

