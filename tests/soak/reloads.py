@@ -22,6 +22,7 @@ from statistics import quantiles
 from tests.integration.daemon import DEMO, Daemon, events
 
 _KEPT = ("kept-a", "kept-b")
+_CHANGING = "aaa-changing"
 _CLIENTS = 8
 
 
@@ -30,7 +31,7 @@ def config_of(step: int) -> str:
     ttl = 600 + step % 4 // 3 * step  # a live setting
     changed = step // 4 if step % 4 == 1 else 0  # another command
     models = dict.fromkeys(_KEPT, f"{DEMO} --rate 200")
-    models["aaa-changing"] = f"{DEMO} --rate {100 + changed}"
+    models[_CHANGING] = f"{DEMO} --rate {100 + changed}"
     if step % 4 == 2:
         models[f"a-guest-{step % 3}"] = DEMO
     lines = [
@@ -46,15 +47,16 @@ class Load:
     """Clients that ask the kept models without a pause, and count what they get.
 
     Attributes:
-        outcomes: How often each outcome came.
+        outcomes: How often each outcome came, for kept models and for the one that is restarted.
     """
 
     def __init__(self, daemon: Daemon) -> None:
-        self.outcomes: Counter[str] = Counter()
+        self.outcomes: Counter[tuple[str, str]] = Counter()
         self._daemon = daemon
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(_CLIENTS)]
+        asked = [_KEPT[number // 2 % 2] for number in range(_CLIENTS)] + [_CHANGING] * 2
+        self._threads = [threading.Thread(target=self._ask, args=args) for args in enumerate(asked)]
 
     def __enter__(self) -> None:
         """Begin."""
@@ -67,15 +69,15 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def _ask(self, number: int) -> None:
+    def _ask(self, number: int, model: str) -> None:
         ask: Callable[[str], str] = self._stream if number % 2 else self._whole
         while not self._over.is_set():
             try:
-                outcome = ask(_KEPT[number // 2 % 2])
+                outcome = ask(model)
             except (OSError, HTTPException) as error:
                 outcome = f"{ask.__name__[1:]}: dropped ({type(error).__name__})"
             with self._lock:
-                self.outcomes[outcome] += 1
+                self.outcomes["kept" if model in _KEPT else "restarted", outcome] += 1
 
     def _whole(self, model: str) -> str:
         return f"whole: {self._daemon.chat(model).status}"
@@ -95,7 +97,7 @@ class Load:
 def run(count: int) -> int:
     """Reload so many times, and judge."""
     with tempfile.TemporaryDirectory() as folder, Daemon(Path(folder), config_of(0)) as daemon:
-        for name in (*_KEPT, "aaa-changing"):
+        for name in (*_KEPT, _CHANGING):
             daemon.chat(name)
         before = {name: daemon.pids()[name] for name in _KEPT}
         load = Load(daemon)
@@ -112,10 +114,11 @@ def run(count: int) -> int:
         changed = [name for name in _KEPT if pids.get(name) != before[name]]
         processes = len(daemon.tree())
     good = {"whole: 200", "stream: 200"}
-    bad = {outcome: n for outcome, n in load.outcomes.items() if outcome not in good}
+    bad = {outcome: n for (kind, outcome), n in load.outcomes.items() if kind == "kept" and outcome not in good}
+    answers = {f"{kind} {outcome}": n for (kind, outcome), n in sorted(load.outcomes.items())}
     print(f"reloads: {dict(statuses)} in {took_seconds:.0f} s, p50/p99 {_figures(seconds)}")  # noqa: T201
-    print(f"answers of kept models: {dict(load.outcomes)}")  # noqa: T201
-    print(f"dropped or not 2xx: {sum(bad.values())} {bad or ''}")  # noqa: T201
+    print(f"answers: {answers}")  # noqa: T201
+    print(f"dropped or not 2xx, of kept models: {sum(bad.values())} {bad or ''}")  # noqa: T201
     print(f"changed pids: {len(changed)} {changed or ''}; processes at the end: {processes}")  # noqa: T201
     return 1 if bad or changed or statuses["ok"] != count else 0
 
