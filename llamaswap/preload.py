@@ -13,7 +13,7 @@ from twisted.web.iweb import IAgent
 
 from llamaswap.core.values import ModelId, SwapReason
 from llamaswap.errors import LlamaSwapError
-from llamaswap.process.health import BodySink
+from llamaswap.process.health import BodySink, probe_url
 from llamaswap.router import Loan
 
 _VISIT_SECONDS: Final = 60.0
@@ -66,9 +66,9 @@ class Preload:
 
     async def _visit(self, model: ModelId) -> None:
         """Ask for the root page, as llama-swap does: some servers do the last of their loading then."""
-        url = self._urls[model].rstrip("/") + "/"
+        url = probe_url(self._urls[model], "/").encode("ascii", "backslashreplace")
         try:
-            response = await self._agent.request(b"GET", url.encode()).addTimeout(_VISIT_SECONDS, self._clock)
+            response = await self._agent.request(b"GET", url).addTimeout(_VISIT_SECONDS, self._clock)
             response.deliverBody(BodySink(self._clock))
         except (LlamaSwapError, defer.TimeoutError) as error:
             self._log.warn("{model} was loaded, but does not answer: {reason}", model=model, reason=str(error))

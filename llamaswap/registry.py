@@ -83,10 +83,10 @@ def _examine(entry: EntryPoint) -> InstalledPlanner:
     try:
         factory = entry.load()
         verifyObject(ISwapPlannerFactory, factory)
+        major, minor = factory.api_version
+        fits = major == PLANNER_API_VERSION[0] and minor <= PLANNER_API_VERSION[1]
     except Invalid as error:
         return InstalledPlanner(entry.name, *origin, None, "broken", str(error).strip())
     except Exception as error:  # noqa: BLE001 - a stranger's import may raise anything; it is shown, not hidden
         return InstalledPlanner(entry.name, *origin, None, "broken", f"{type(error).__name__}: {error}")
-    major, minor = factory.api_version
-    fits = major == PLANNER_API_VERSION[0] and minor <= PLANNER_API_VERSION[1]
     return InstalledPlanner(entry.name, *origin, (major, minor), "ok" if fits else "incompatible")

@@ -255,6 +255,8 @@ class Router(Generic[SupervisorT, PoolT]):
     def begin_shutdown(self) -> None:
         """Refuse everything that waits and everything new; abort starts; let go on what is in flight."""
         self.tell(ShutdownBegan(self._clock.seconds()))
+        if self._wake is not None and self._wake.active():
+            self._wake.cancel()
 
     def drained(self) -> Deferred[None]:
         """Give a Deferred that fires with ``None`` when no request is left; never fails; may be cancelled."""
@@ -304,8 +306,14 @@ class Router(Generic[SupervisorT, PoolT]):
         )
         if new is ProcessState.READY:
             self._pools[model] = (generation, self._make_pool(self._upstreams[model]))
-        elif old is ProcessState.READY:
-            self._pools.pop(model)[1].close()
+        elif old is ProcessState.READY and model in self._pools:
+            self._close(model, self._pools.pop(model)[1])
+
+    def _close(self, model: ModelId, pool: PoolT) -> None:
+        try:
+            pool.close()
+        except Exception:  # noqa: BLE001 - a bug in one request's code must not keep the process from ending
+            self._log.failure("could not close the connections to {model}", model=model)
 
     def process_exited(self, model: ModelId, generation: Generation) -> None:
         """See :class:`llamaswap.process.upstream.UpstreamEvents`."""

@@ -17,6 +17,7 @@ from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 LIMIT_SECONDS: Final = 30.0
 """For everything: the answers under way, and the processes' own ends."""
@@ -88,7 +89,7 @@ class Shutdown:
         self._waiters.append(waiter)
         if not self._is_begun:
             self._is_begun = True
-            Deferred.fromCoroutine(self._run()).addBoth(self._finish)
+            Deferred.fromCoroutine(self._run()).addBoth(self._finish).addErrback(self._broke)
         return waiter
 
     def reserve(self, seconds: float) -> None:
@@ -133,21 +134,29 @@ class Shutdown:
             self._draining = None
 
     def _finish(self, result: Any) -> None:
-        if result is not None:
-            self._log.failure("the shutdown broke", result)
-            kill_groups(self._ending.pids())
         self._is_done = True
-        self._log.info("shutdown complete")
-        self._ending.closed()
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
+        try:
+            if result is not None:
+                self._log.failure("the shutdown broke", result)
+                kill_groups(self._ending.pids())
+            self._log.info("shutdown complete")
+            self._ending.closed()
+        finally:
+            # Whatever broke: the reactor stops only when its waiter is told.
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                waiter.callback(None)
+
+    def _broke(self, failure: Failure) -> None:
+        self._log.failure("the end of the shutdown broke", failure)
 
     def _give_up(self) -> None:
         """Called on the watchdog's thread."""
-        kill_groups(self._ending.pids())
-        os.write(2, b"[WARN] shutdown took too long, forced\n")
-        os._exit(1)
+        try:
+            kill_groups(self._ending.pids())
+            os.write(2, b"[WARN] shutdown took too long, forced\n")
+        finally:
+            os._exit(1)
 
 
 class Signals:

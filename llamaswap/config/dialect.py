@@ -20,6 +20,9 @@ from llamaswap.config.scalars import Timestamp, Value, resolve_plain
 _Loader: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml where PyYAML has it: quicker, and tabs between tokens are fine with it."""
 
+LINE_BREAK: Final = "\r\n|[\n\r\x85\u2028\u2029]"
+"""Regular expression of all that the loader counts as the end of a line."""
+
 _ALIASED_NODES: Final = 100_000
 """Nodes that aliases may stand for in one file; more is an attack or an accident."""
 

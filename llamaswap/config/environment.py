@@ -13,11 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from llamaswap.config.dialect import DialectError, parse
+from llamaswap.config.dialect import LINE_BREAK, DialectError, parse
 from llamaswap.config.nodes import ListNode, MapNode, Node, ScalarNode
 from llamaswap.config.problems import Mark, Place, Problems, Stage
 
 REFERENCE: Final = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)\}")
+_UNUSABLE: Final = re.compile(f"{LINE_BREAK}|\0")
+_YAML_MARKS: Final = re.compile(r"[\s*&!#'\",\[\]{}]+")
+"""What YAML may take off a value that stands there without quotes."""
+
 _COMMENT_BEFORE: Final = re.compile(r"(?:^|\s)#")
 
 
@@ -56,7 +60,10 @@ def substitute(text: str, file: str, environ: Mapping[str, str], problems: Probl
     references = _references(text, environ)
     if not references:
         return text
-    problems.secrets.update((value, r.name) for r in references if r.value for value in (r.value, environ[r.name]))
+    for reference in references:
+        if reference.value:
+            shapes = {reference.value, environ[reference.name], *_YAML_MARKS.split(reference.value)}
+            problems.secrets.update(dict.fromkeys(shapes, reference.name))
     live = _live_words(text, references)
     broken = [r for r in references if r.word in live and r.value is None]
     if broken:
@@ -77,7 +84,7 @@ def _references(text: str, environ: Mapping[str, str]) -> list[_Reference]:
 
 
 def _usable(value: str | None) -> str | None:
-    if value is None or any(char in value for char in "\n\r\0"):
+    if value is None or _UNUSABLE.search(value):
         return None
     return value.replace("\\", "\\\\").replace('"', '\\"')
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 from llamaswap.config import defaults
 from llamaswap.config.fields import Record
 from llamaswap.config.nodes import ScalarNode
+from llamaswap.config.patterns import compile_pattern
 from llamaswap.config.problems import Place, Problems, Stage
-from llamaswap.config.regex import UnsupportedRegexError, translate
 from llamaswap.config.schema import HTTPConfig, PerformanceConfig, StartBackoff, UIConfig
 
 _LOG_LEVELS: Final = ("debug", "info", "warn", "error")
@@ -37,20 +37,19 @@ _SQLITE_HEADER: Final = b"SQLite format 3\0"
 
 
 def build_ignore_paths(root: Record, problems: Problems) -> tuple[str, ...]:
-    """Translate the regular expressions; an empty list means the default ones.
+    """Check the regular expressions; an empty list means the default ones.
 
     Errors belong to the stage of types.
     """
     upstream: Record = root["upstream"]
     written: tuple[str, ...] = upstream["ignorePaths"] or defaults.IGNORE_PATHS
-    found: list[str] = []
     for index, pattern in enumerate(written):
         try:
-            found.append(translate(pattern))
-        except UnsupportedRegexError as error:
+            compile_pattern(pattern)
+        except ValueError as error:
             text = f'upstream.ignorePaths: invalid regular expression "{pattern}": {error}'
             problems.add(Stage.TYPES, upstream.place("ignorePaths", index), text)
-    return tuple(found)
+    return written
 
 
 def check_general(root: Record, problems: Problems) -> None:
@@ -88,17 +87,24 @@ def _check_store(store: Record, problems: Problems) -> None:
         problems.add(Stage.GENERAL, place, "store.path must not be empty")
         return
     path = Path(written)
-    if path.is_dir():
-        problems.add(Stage.GENERAL, place, f"store.path: {path} is a directory, not a file")
-    elif not os.access(path.parent, os.W_OK):
-        problems.add(Stage.GENERAL, place, f"store.path: directory {path.parent} is not writable")
-    elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
-        problems.add(Stage.GENERAL, place, f"store.path: {path} is not writable")
-    elif path.is_file():
-        with path.open("rb") as file:
-            header = file.read(len(_SQLITE_HEADER))
-        if header and header != _SQLITE_HEADER:
+    try:
+        if path.is_dir():
+            problems.add(Stage.GENERAL, place, f"store.path: {path} is a directory, not a file")
+        elif not os.access(path.parent, os.W_OK):
+            problems.add(Stage.GENERAL, place, f"store.path: directory {path.parent} is not writable")
+        elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
+            problems.add(Stage.GENERAL, place, f"store.path: {path} is not writable")
+        elif path.is_file() and not _may_be_database(path):
             problems.add(Stage.WORLD, place, f"store.path: {path} is not a database")
+    except OSError as error:  # a folder on the way that cannot be searched, a name that is too long
+        problems.add(Stage.GENERAL, place, f"store.path: {path} cannot be used: {error.strerror}")
+    except ValueError:
+        problems.add(Stage.GENERAL, place, "store.path must not contain null bytes")
+
+
+def _may_be_database(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE_HEADER)) in {b"", _SQLITE_HEADER}
 
 
 def _check_http(http: Record, problems: Problems) -> None:

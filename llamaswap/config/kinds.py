@@ -19,6 +19,9 @@ _YES: Final = ("y", "Y", "yes", "Yes", "YES", "on", "On", "ON")
 _NO: Final = ("n", "N", "no", "No", "NO", "off", "Off", "OFF")
 _UNIT_SECONDS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_LONGEST_DURATION_SECONDS: Final = 2**63 / 1e9
+"""About 292 years: what 64 bits of nanoseconds hold."""
+
 _DURATION: Final = re.compile(rf"[-+]?(?:(?:{_DURATION_PART.pattern})+|0)")
 
 
@@ -144,6 +147,9 @@ class Duration:
             mismatch(problems, place, 'a duration such as "10s"', node)
             return self.zero
         seconds = math.fsum(float(number) * _UNIT_SECONDS[unit] for number, unit in _DURATION_PART.findall(value))
+        if seconds >= _LONGEST_DURATION_SECONDS:
+            mismatch(problems, place, 'a duration such as "10s", below 292 years', node)
+            return self.zero
         return -seconds if value.startswith("-") else seconds
 
     def schema(self) -> dict[str, Any]:

@@ -23,6 +23,9 @@ PID: Final = "PID"
 REFERENCE: Final = re.compile(r"\$\{([a-zA-Z0-9_-]+)\}")
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]+")
 _LONGEST_NAME: Final = 63
+_LONGEST_TEXT: Final = 1_000_000
+"""Characters that macros may make of one value: many times what a command line can hold."""
+
 _RESERVED: Final = frozenset({MODEL_ID, PORT, PID})
 _TYPE_WORDS: Final = ((Timestamp, "timestamp"), (type(None), "null"))
 
@@ -100,7 +103,8 @@ class Substitution:
 
     Args:
         macros: In order of declaration.
-        problems: Gets an error for each text in which macros form an environment reference.
+        problems: Gets an error for each text that becomes far too long, or in which macros form an environment
+            reference.
     """
 
     def __init__(self, macros: Iterable[Macro], problems: Problems) -> None:
@@ -144,7 +148,11 @@ class Substitution:
         return text
 
     def _spliced(self, text: str, reference: str, part: str, place: Place) -> str:
-        """Put ``part`` in, and see to it that no environment reference comes of it."""
+        """Put ``part`` in, and see to it that neither a flood nor an environment reference comes of it."""
+        if len(text) + text.count(reference) * (len(part) - len(reference)) > _LONGEST_TEXT:
+            said = f"macros make more than {_LONGEST_TEXT} characters of it, with {reference}"
+            self._problems.add(Stage.EXPANSION, place, said)
+            return text
         result = text.replace(reference, part)
         before = {*ENVIRONMENT_REFERENCE.findall(text), *ENVIRONMENT_REFERENCE.findall(part)}
         for name in ENVIRONMENT_REFERENCE.findall(result):

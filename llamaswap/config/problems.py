@@ -7,6 +7,7 @@ none that only follow from them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -16,6 +17,9 @@ from llamaswap.errors import ConfigError, ConfigProblem
 
 _SHORTEST_SECRET: Final = 6
 """Characters; shorter environment values are no secrets, and hiding them would spoil messages."""
+
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What would break a line, or play tricks on a terminal."""
 
 
 class Stage(IntEnum):
@@ -114,9 +118,9 @@ class Problems:
     def _line(self, place: Place, text: str) -> str:
         parts = [str(place.mark)] if place.mark is not None else []
         if place.path and not text.startswith(f"{place.path}: "):
-            parts.append(place.path)
+            parts.append(hide(place.path, self.secrets))
         parts.append(hide(text, self.secrets))
-        return ": ".join(parts).replace("\n", "\\n")
+        return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), ": ".join(parts))
 
 
 def hide(text: str, secrets: Mapping[str, str]) -> str:

@@ -253,7 +253,7 @@ class Config:
         peer_models: Full names of peers' models, and the bare ones that stand for one peer only;
             local ids and aliases win over them.
         preload: Model ids in order.
-        ignore_paths: Regular expressions in Python's syntax, translated and checked.
+        ignore_paths: RE2 regular expressions, checked; see :mod:`llamaswap.config.patterns`.
         sources: Files that were read, in order.
         warnings: Human-readable lines about things that load but look wrong.
         unknown_keys: Those of the warnings that are about keys that nobody knows; a strict check

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from llamaswap.config.dialect import DialectError, parse
+from llamaswap.config.dialect import LINE_BREAK, DialectError, parse
 from llamaswap.config.environment import REFERENCE, substitute
 from llamaswap.config.nodes import Entry, ListNode, MapNode, Node, ScalarNode, is_null
 from llamaswap.config.problems import Mark, Place, Problems, Stage
@@ -112,7 +113,7 @@ def _require_keys_from_environment(root: MapNode, text: str, problems: Problems)
         return
     begin = entry.key.mark.line
     end = min((other.key.mark.line - 1 for other in root.entries.values() if other.key.mark.line > begin), default=None)
-    if REFERENCE.search("\n".join(text.split("\n")[begin - 1 : end])):
+    if REFERENCE.search("\n".join(re.split(LINE_BREAK, text)[begin - 1 : end])):
         problems.add(Stage.API_KEYS, Place("apiKeys", entry.value.mark), "empty api key found in apiKeys")
 
 

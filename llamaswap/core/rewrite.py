@@ -28,6 +28,7 @@ _APPEND: Final = -1
 _NULL: Final = Raw(b"null")
 _TRUE_WORDS: Final = frozenset({b"true", b'"true"', b'"t"', b'"1"'})
 _KEY: Final = b'"model"'
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _ESCAPE: Final = re.compile(
     rb"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
     re.DOTALL,
@@ -186,7 +187,9 @@ class Patch:
 
 def _decode_mended(decoder: Decoder[T], body: bytes) -> T:
     """Decode once more, with unpaired surrogates replaced: JSON allows them, the decoder does not."""
-    mended = _ESCAPE.sub(lambda found: rb"\ufffd" if found[2] else found[0], body)
+    # Walking from escape to escape takes its time: not for a body in which nothing can be mended.
+    is_hopeless = _SURROGATE.search(body) is None
+    mended = body if is_hopeless else _ESCAPE.sub(lambda found: rb"\ufffd" if found[2] else found[0], body)
     try:
         return decoder.decode(mended)
     except ValidationError:

@@ -96,7 +96,7 @@ class Scheduler:
         self._departures = Departures()
         self._clear: set[ModelId] = set()
         self._is_shutting_down = False
-        self._recheck_mono = self._wake_mono = inf
+        self._wake_mono = inf
         self._swap_ids = count(1)
         self._serials = count(1)
 
@@ -110,11 +110,14 @@ class Scheduler:
         commands = self._react(event)
         if self._departures.removed:
             commands += self._dismiss()
-        wake_mono = min(self._recheck_mono, self._departures.deadline_mono)
-        if wake_mono not in {self._wake_mono, inf}:
-            self._wake_mono = wake_mono
-            commands.append(WakeAt(wake_mono))
-        return commands
+        return commands + self._wake(self._departures.deadline_mono)
+
+    def _wake(self, at_mono: float) -> list[Command]:
+        """Ask for a tick; one tick looks at everything, so the earliest wish is the one that counts."""
+        if at_mono >= self._wake_mono:
+            return []
+        self._wake_mono = at_mono
+        return [WakeAt(at_mono)]
 
     def _react(self, event: Event) -> list[Command]:  # noqa: C901, PLR0911
         match event:
@@ -228,7 +231,9 @@ class Scheduler:
 
     def _idle(self, event: IdleExpired) -> list[Command]:
         up = self._up.get(event.model)
-        if up is None or up.generation != event.generation or self._book.reserved(event.model):
+        if up is None or up.generation != event.generation:
+            return []
+        if self._book.reserved(event.model) or event.model in self._swap_to:
             return []
         models = frozenset({event.model})
         self._hold(event.unload, models)
@@ -332,7 +337,7 @@ class Scheduler:
                 return self._act(request, decision, now, commands)
             case values.Wait():
                 if decision.recheck is not None:
-                    self._recheck_mono = min(decision.recheck, self._recheck_mono)
+                    commands += self._wake(decision.recheck)
                 return False
             case values.Refuse():
                 error = SwapRefusedError(f"swap refused: {decision.reason}", decision.status, decision.retry_after)
@@ -365,7 +370,6 @@ class Scheduler:
 
     def _review(self, now: float) -> list[Command]:
         """Look at the whole queue again, in order; what is blocked keeps its place and blocks nobody."""
-        self._recheck_mono = inf
         if not self._book.queue:
             return []
         commands: list[Command] = []

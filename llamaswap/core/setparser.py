@@ -245,22 +245,17 @@ def _solving_order(
 ) -> list[str]:
     """Put referenced sets before those that refer to them, otherwise as written."""
     done: dict[str, None] = {}
-    path: dict[str, None] = {}
-
-    def visit(name: str) -> bool:
-        if name in done:
-            return True
-        if name in path:
-            problems.append((("sets", name), f'circular reference detected involving set "{name}"'))
-            return False
-        path[name] = None
-        whole = all(visit(other) for other in _references(expressions[name]) if other in expressions)
-        del path[name]
-        if whole:
-            done[name] = None
-        return whole
-
-    for name in expressions:
-        if not visit(name):
-            break
+    for first in expressions:
+        path = {first: _references(expressions[first])} if first not in done else {}
+        while path:
+            name, others = next(reversed(path.items()))
+            following = next((other for other in others if other in expressions and other not in done), None)
+            if following is None:
+                del path[name]
+                done[name] = None
+            elif following in path:
+                problems.append((("sets", following), f'circular reference detected involving set "{following}"'))
+                return list(done)
+            else:
+                path[following] = _references(expressions[following])
     return list(done)

@@ -159,13 +159,13 @@ class Connection(asyncio.Protocol):
         """Give the body that begins at ``start``, and where it ends; ``None`` while it is not whole."""
         if "chunked" in headers.get("transfer-encoding", "").lower():
             return self._find_chunks(start)
-        end = start + int(headers.get("content-length", "0"))
+        end = start + _size(headers.get("content-length", "0"), 10)
         return (bytes(self._received[start:end]), end) if len(self._received) >= end else None
 
     def _find_chunks(self, start: int) -> tuple[bytes, int] | None:
         content = b""
         while (line_end := self._received.find(_END, start)) >= 0:
-            size = int(self._received[start:line_end].partition(b";")[0], 16)
+            size = _size(self._received[start:line_end].partition(b";")[0].decode("latin-1"), 16)
             data = line_end + len(_END)
             start = data + size + len(_END)
             if size == 0:
@@ -203,3 +203,11 @@ class Connection(asyncio.Protocol):
                 await self._may_write.wait()
         if is_chunked:
             self._transport.write(b"0\r\n\r\n")
+
+
+def _size(written: str, base: int) -> int:
+    """Read a number of bytes; one below 0 would lead back to what is read already, for ever."""
+    size = int(written, base)
+    if size < 0:
+        raise ValueError("negative size")
+    return size

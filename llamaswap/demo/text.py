@@ -34,7 +34,8 @@ leaves the harbour to look for the garden.
 
 def tokens_of(text: str) -> list[str]:
     """Cut a text into tokens: words and marks, each with the blanks before it."""
-    return _TOKEN.findall(text)
+    # Blanks at the end belong to no token, and the expression would try each of them with all that follow.
+    return _TOKEN.findall(text.rstrip())
 
 
 class Chain:

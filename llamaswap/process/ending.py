@@ -151,11 +151,12 @@ class Ending:
 
     def _grace_over(self) -> None:
         self._is_forced = True
+        # First of all: whatever breaks from here on, the stop has an end.
+        self._timer = self._clock.callLater(_UNKILLABLE_SECONDS, self._give_up)
         self._log.debug("{model}: still there after the grace, killing it", model=self._model)
         for child in self._children_left():
             self._table.signal_group(child.pid, signal.SIGKILL)
         self._table.signal(self._tree.alive(), signal.SIGKILL)
-        self._timer = self._clock.callLater(_UNKILLABLE_SECONDS, self._give_up)
 
     def _give_up(self) -> None:
         """Hold nobody up any longer; what still happens to end is taken note of."""

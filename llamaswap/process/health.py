@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from string import punctuation
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred
@@ -140,8 +141,11 @@ class BodySink(Protocol):
 
 
 def probe_url(base_url: str, endpoint: str) -> str:
-    """Join the path of a check endpoint to the path of a server's URL; its query is kept."""
+    """Join the path of a check endpoint to the path of a server's URL; its query is kept.
+
+    What may not stand in a request's first line is percent-encoded; what is encoded already stays so.
+    """
     base = urlsplit(base_url)
     wanted = urlsplit(endpoint)
-    path = f"{base.path.rstrip('/')}/{wanted.path.lstrip('/')}"
-    return urlunsplit((base.scheme, base.netloc, path, wanted.query, ""))
+    path = quote(f"{base.path.rstrip('/')}/{wanted.path.lstrip('/')}", safe=punctuation)
+    return urlunsplit((base.scheme, base.netloc, path, quote(wanted.query, safe=punctuation), ""))

@@ -75,13 +75,15 @@ def start_child(reactor: Any, spawn: Spawn, program: Program, on_output: Callabl
     """
     output = OutputPipe(reactor, on_output)
     child = Child(output)
-    nothing = os.open(os.devnull, os.O_RDONLY)
     try:
-        spawn(reactor, child, program, {_STDIN: nothing, _STDOUT: output.write_end, _STDERR: output.write_end})
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        try:
+            spawn(reactor, child, program, {_STDIN: nothing, _STDOUT: output.write_end, _STDERR: output.write_end})
+        finally:
+            os.close(nothing)
     except (OSError, ValueError):
         output.close()
         raise
     finally:
-        os.close(nothing)
         output.close_write_end()
     return child

@@ -45,7 +45,7 @@ class Table(Protocol):
     """What the end of a process tree needs to know of the machine, and to do to it."""
 
     def signal_group(self, leader_pid: int, signum: int) -> None:
-        """Signal the group of a leader that is not reaped yet; harmless when it is dead."""
+        """Signal the group of a leader that is not reaped yet; harmless when it is dead or not ours to signal."""
 
     def signal(self, members: Iterable[Member], signum: int) -> None:
         """Signal these; those that are gone are passed over."""
@@ -96,7 +96,8 @@ class ProcessTable:
 
     def signal_group(self, leader_pid: int, signum: int) -> None:
         """See :class:`Table`."""
-        with contextlib.suppress(ProcessLookupError):
+        # A leader like sudo belongs to another user: it cannot be signalled, only waited for.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             try:
                 os.killpg(leader_pid, signum)
             except ProcessLookupError:
@@ -162,6 +163,8 @@ def _is_alive(member: Member) -> bool:
         return member.is_running() and member.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+    except psutil.AccessDenied:  # another user's, on a system that hides those
+        return True
 
 
 def _children(pid: int) -> list[int]:

@@ -252,9 +252,12 @@ class Upstream:
             self._log.warn("{model} did not start: {reason}", model=self.model, reason=error.message)
             if life.launched is not None:
                 await life.launched.stop(_FAILED_START_GRACE_SECONDS)
+            if self._life is not life or self._state is not ProcessState.STARTING:
+                return  # a stop took over: launchers may answer being cancelled late, and in words of their own
+            failed, self._waiters = self._waiters, Waiters()
             self._life = None
             self._move(LifecycleEvent.START_FAILED, StopReason.START_FAILED)
-            self._waiters.fail(partial(copy, error))
+            failed.fail(partial(copy, error))
         else:
             self._become_ready(life)
 
@@ -307,7 +310,7 @@ class Upstream:
 
     def _start_cut_short(self, failure: Failure, life: _Life) -> None:
         """End a start that a stop cancelled, which is nothing new, or that broke, which is a bug."""
-        if self._life is life and self._state is ProcessState.STARTING:
+        if self._life is life and self._state in {ProcessState.STARTING, ProcessState.READY}:
             self._log.failure("{model}: start broke", failure, model=self.model)
             self._begin_stop(life, _FAILED_START_GRACE_SECONDS, StopReason.START_FAILED)
         else:
@@ -329,8 +332,9 @@ class Upstream:
             self._life = None
             if life.idle is not None:
                 life.idle.cancel()
+            generation = self._generation  # who hears of the exit may want the next one at once
             self._move(LifecycleEvent.LEADER_EXITED, StopReason.CRASH)
-            self._events.process_exited(self.model, self._generation)
+            self._events.process_exited(self.model, generation)
 
     def _begin_stop(self, life: _Life, grace_seconds: float, reason: StopReason) -> None:
         aborted, self._waiters = self._waiters, Waiters()
@@ -346,10 +350,11 @@ class Upstream:
             if life.launched is not None:
                 await life.launched.stop(grace_seconds)
         finally:
+            stopped, self._stoppers = self._stoppers, Waiters()
             self._life = None
             self._move(LifecycleEvent.TREE_GONE, reason)
             aborted.fail(_shutting_down if self._is_ending else _aborted)
-            self._stoppers.fire(None)
+            stopped.fire(None)
             if self._waiters and not self._is_ending and self._state is ProcessState.STOPPED:
                 self._begin_start()
 

@@ -6,6 +6,7 @@ what RFC 9110, section 7.6, and the documented behaviour of the proxy ask for.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +36,7 @@ _NO_NAMES: Final = frozenset({b"close:", b"keep-alive:", b"te:", b"upgrade:"})
 TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _CONTROLS: Final = bytes(set(range(0x20)) - set(b"\t\r\n")) + b"\x7f"
 _METERED_ENCODINGS: Final = (b"gzip", b"deflate")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[0-9] [1-9][0-9][0-9](?: |$)")
 _BODILESS: Final = frozenset({204, 304})
 _LONGEST_LENGTH_DIGITS: Final = 18
 _INTERIM_END: Final = 200
@@ -192,7 +194,7 @@ def response_head(head: bytes, method: bytes) -> ResponseHead:
         FramingError: That is none, or its body could end in two places.
     """
     first, received = split_head(head)
-    if first[:7] != b"HTTP/1." or not first[9:12].isdigit() or first[8:9] != b" ":
+    if _STATUS_LINE.match(first) is None:
         raise FramingError("malformed status line %.40r" % first)
     status = int(first[9:12])
     special: dict[bytes, list[bytes]] = {}
@@ -210,9 +212,12 @@ def response_head(head: bytes, method: bytes) -> ResponseHead:
     is_chunked, is_open = isinstance(body, ChunkedBody), isinstance(body, OpenBody)
     is_event_stream = any(b"text/event-stream" in value.lower() for value in special.get(b"content-type", ()))
     if options:
-        kept = _without(kept, {word for value in options for word in tokens(value)})
-    if is_chunked:
+        kept = _without(kept, {word for value in options for word in tokens(value)} - {b"content-length"})
+    lengths = special.get(b"content-length", [])
+    if is_chunked or len(lengths) > 1:
         kept = _without(kept, {b"content-length"})
+    if len(lengths) > 1 and not is_chunked:
+        kept.append((b"Content-Length", lengths[0]))  # said twice; clients may refuse that
     if is_event_stream:
         kept = [*_without(kept, {b"x-accel-buffering"}), (b"X-Accel-Buffering", b"no")]
     return ResponseHead(
@@ -237,6 +242,9 @@ def _without(fields: Fields, names: set[bytes]) -> Fields:
 
 
 def _body(special: dict[bytes, list[bytes]], *, is_empty: bool) -> BodyWalker:
+    lengths = {content_length(value) for value in special.get(b"content-length", ())}
+    if len(lengths) > 1:
+        raise FramingError("conflicting Content-Length")
     if is_empty:
         return SizedBody(0)
     if b"transfer-encoding" in special:
@@ -244,12 +252,7 @@ def _body(special: dict[bytes, list[bytes]], *, is_empty: bool) -> BodyWalker:
         if tokens(codings) != [b"chunked"]:
             raise FramingError("unknown Transfer-Encoding %.40r" % codings)
         return ChunkedBody()
-    lengths = special.get(b"content-length", [])
-    if not lengths:
-        return OpenBody()
-    if len(set(lengths)) > 1:
-        raise FramingError("conflicting Content-Length")
-    return SizedBody(content_length(lengths[0]))
+    return SizedBody(lengths.pop()) if lengths else OpenBody()
 
 
 def answer_head(head: ResponseHead, *, is_chunked: bool, closes: bool) -> bytes:

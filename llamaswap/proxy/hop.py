@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from twisted.internet.interfaces import IAddress, IConnector, IDelayedCall
 from twisted.internet.protocol import ClientFactory
@@ -26,6 +26,9 @@ IDLE_SECONDS: Final = 4.0
 
 _LOOPBACK: Final = ("127.0.0.1", "::1")
 """What ``localhost`` stands for, without asking a resolver; servers rarely listen on both."""
+
+_PLAIN: Final = "%/:@!$&'()*+,;=~"
+"""Stays as it was written in a base URL; a percent sign is an escape already."""
 
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -58,14 +61,14 @@ class HopPool:
 
     def __init__(self, reactor: HopReactor, base_url: str, timeouts: Timeouts) -> None:
         parts = urlsplit(base_url)
-        self.host = parts.netloc.rpartition("@")[2].encode("ascii", "surrogateescape")
+        self.host = parts.netloc.rpartition("@")[2].encode("idna")
         self.timeouts = timeouts
         self._reactor = reactor
-        self._hostname = parts.hostname or "localhost"
+        self._hostname = (parts.hostname or "localhost").encode("idna").decode("ascii")
         self._port = parts.port or _PORTS.get(parts.scheme, 80)
         self._is_tls = parts.scheme == "https"
-        self._path = parts.path.rstrip("/").encode("utf-8", "surrogateescape")
-        self._query = parts.query.encode("utf-8", "surrogateescape")
+        self._path = quote(parts.path.rstrip("/"), safe=_PLAIN).encode("ascii")
+        self._query = quote(parts.query, safe=_PLAIN + "?").encode("ascii")
         self._idle: list[HopConnection] = []  # the one used last is the last
         self._calls: set[HopCall] = set()
         self._reaper: IDelayedCall | None = None

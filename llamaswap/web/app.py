@@ -34,6 +34,9 @@ _UI: Final = b"/ui"
 _GUARDED: Final = (b"/v1/", b"/models", b"/running", b"/unload", b"/ui/", b"/metrics", b"/logs", b"/comfyui", b"/api/")
 """Paths below these need a key, besides those of the direct routes and of ``/upstream/``."""
 
+_NAMING: Final = (b"/api/", b"/logs/")
+"""Below these, of the guarded paths, the name of a model may be written with escapes."""
+
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
 _CORS_METHODS: Final = b"GET, POST, PUT, PATCH, DELETE, OPTIONS"
 _CORS_HEADERS: Final = "Content-Type, Authorization, Accept, X-Requested-With"
@@ -98,6 +101,10 @@ class Root(DirectResource):
             handler = self._passthrough if request.method != b"OPTIONS" else None
         return handler if handler is None or self._door.admits(request) else _turned_away
 
+    def wants_body(self, request: EdgeRequest) -> bool:
+        """Say whether a request may come in: nobody else's body is gathered."""
+        return self._door.admits(request)
+
     def render_other(self, request: EdgeRequest) -> bytes | int:
         """Render a request for which there is no direct route."""
         if request.method == b"OPTIONS":
@@ -111,8 +118,9 @@ class Root(DirectResource):
             return answers.redirect(request, clean + request.uri[len(path) :], 307)
         if path.startswith(_GUARDED) and not self._door.admits(request):
             raise UnauthorizedError
-        # Klein cannot take a path that is no UTF-8; none of its routes has one.
-        return self.render_klein(request) if _is_text(path) else answers.refusal(request, 404, _NOT_FOUND)
+        # Klein undoes escapes before it looks for the route, and would so find one that is guarded.
+        is_plain = b"%" not in path or path.startswith(_NAMING)
+        return self.render_klein(request) if is_plain and _is_text(path) else answers.refusal(request, 404, _NOT_FOUND)
 
 
 def _turned_away(_request: EdgeRequest) -> None:

@@ -80,9 +80,10 @@ def read_query(query: bytes) -> Asked:
 
 def first_value(encoded: bytes, name: str) -> str:
     """Give the first value of a name in urlencoded text, empty when there is none."""
+    plain = name.encode()
     for pair in encoded.split(b"&"):
         key, _, value = pair.partition(b"=")
-        if _unescaped(key) == name:
+        if key == plain or (b"%" in key and _unescaped(key) == name):
             return _unescaped(value)
     return ""
 

@@ -115,9 +115,13 @@ class EdgeChannel(Outlet):
             request.process()
             return data[length:]
         self._deadlines.expect_body(self)
+        is_wanted = self.site.resource.wants_body(request)
         if request_head.expects_continue and not data:
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if is_streamed(request_head.path):
+            if is_wanted:
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            else:
+                request.keeps_alive = False  # the body may come all the same, or not
+        if is_streamed(request_head.path) or not is_wanted:
             self._body = request.body = PassingBody(length, self)
             request.process()
         else:
@@ -164,9 +168,16 @@ class EdgeChannel(Outlet):
         if isinstance(self._body, PassingBody):
             self._body.detach()
         if not request.keeps_alive or self.site.is_closing:
+            self._close()
+        else:
+            self._go_on()
+
+    def _close(self) -> None:
+        """Close when all has been sent; a client that is still sending shall be able to read it."""
+        if self._body is None or self.is_full:
             self.loseConnection()
-            return
-        self._go_on()
+        else:
+            self._linger()
 
     def _go_on(self) -> None:
         """Look at what was sent ahead, unless that goes on already."""
@@ -177,8 +188,8 @@ class EdgeChannel(Outlet):
 
     def close_if_idle(self) -> None:
         """Close unless a request is under way."""
-        if self._request is None and self._body is None:
-            self.loseConnection()
+        if self._request is None:
+            self._close()
 
     def refuse(self, status: int, text: str) -> None:
         """Answer what is no request, and hang up; a request under way is given up."""

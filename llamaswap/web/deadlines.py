@@ -92,8 +92,8 @@ class Deadlines:
         now = self._clock.seconds()
         overdue = [sender for sender, due_mono in self._due_mono.items() if due_mono <= now]
         for sender in overdue:
-            del self._due_mono[sender]
-            sender.overdue()
+            if self._due_mono.pop(sender, None) is not None:  # the end of another may have changed that
+                sender.overdue()
         for sender in list(self._held_up):
             sender.look_after()
         if self._due_mono or self._held_up:

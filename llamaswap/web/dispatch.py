@@ -48,8 +48,13 @@ class DirectResource(KleinResource):
         self._direct = _direct_routes(klein)
 
     def find(self, request: EdgeRequest) -> Handler | None:
-        """Find the direct handler of a request's method and path."""
-        return self._direct.get((request.method, request.path))
+        """Find the direct handler of a request's method and path; as for Klein, the method's case does not matter."""
+        handler = self._direct.get((request.method, request.path))
+        return handler if handler is not None else self._direct.get((request.method.upper(), request.path))
+
+    def wants_body(self, request: EdgeRequest) -> bool:  # noqa: ARG002 - for those that refuse without looking
+        """Say whether a request's body may be of any use; otherwise its handler does not wait for it."""
+        return True
 
     def render(self, request: Any) -> Any:
         """Render any request; see :class:`twisted.web.resource.IResource`."""

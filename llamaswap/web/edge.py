@@ -208,6 +208,10 @@ class EdgeRequest(Request):
 
     # ----------------------------------------------------------------- what Twisted's request has from the start
 
+    def getRequestHostname(self) -> bytes:  # noqa: N802 - Twisted's name
+        """Give a name on which nothing depends: Klein asks for it, and fails on many that clients may send."""
+        return b"localhost"
+
     def getHeader(self, key: AnyStr) -> AnyStr | None:
         """Give the value of a request header; of several, joined with commas."""
         if isinstance(key, bytes):
@@ -235,6 +239,9 @@ class RootResource(Protocol):
 
     def find(self, request: EdgeRequest, /) -> Callable[[EdgeRequest], None] | None:
         """Find a handler that takes such a request over."""
+
+    def wants_body(self, request: EdgeRequest, /) -> bool:
+        """Say whether a request's body may be of any use; otherwise its handler does not wait for it."""
 
 
 class EdgeSite(Site):

@@ -84,9 +84,12 @@ def error_body(error: LlamaSwapError, accept: bytes, path: bytes) -> ErrorBody:
 
 
 def error_event(error: LlamaSwapError, path: bytes) -> bytes:
-    """Word an error as the last event of an event stream, as the clients of the route understand it."""
-    data = encode(_envelope(error, path))
-    return b"event: error\ndata: %b\n\n" % data if path.startswith(_ANTHROPIC_PATHS) else b"data: %b\n\n" % data
+    """Word an error as the last event of an event stream, as the clients of the route understand it.
+
+    The empty line in front ends the event in the midst of which the stream may have broken off.
+    """
+    kind = b"event: error\n" if path.startswith(_ANTHROPIC_PATHS) else b""
+    return b"\n\n%bdata: %b\n\n" % (kind, encode(_envelope(error, path)))
 
 
 def _envelope(error: LlamaSwapError, path: bytes) -> dict[str, object]:

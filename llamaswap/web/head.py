@@ -14,6 +14,9 @@ REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTTP
 
 _VERSIONS: Final = {b"HTTP/1.1": True, b"HTTP/1.0": False}
 _SINGLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
+_HOST: Final = b"!$%&'()*+,-.:;=[]_~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""What stands in the address of a server."""
+
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 
 
@@ -62,6 +65,8 @@ def read_head(head: bytes) -> RequestHead:
     if len(words) != 3 or words[2] not in _VERSIONS or not words[0] or words[0].translate(None, TOKEN):  # noqa: PLR2004
         raise FramingError("malformed request line %.80r" % first)
     method, uri, version = words
+    if b"\t" in uri:
+        raise FramingError("blank in a request target")
     is_modern = _VERSIONS[version]
     named: dict[bytes, bytes] = {}
     for name, value in fields:
@@ -72,8 +77,11 @@ def read_head(head: bytes) -> RequestHead:
             raise FramingError("repeated header %.40r" % name)
         else:
             named[lower] = b"%b, %b" % (named[lower], value)
-    if is_modern and b"host" not in named:
+    host = named.get(b"host")
+    if host is None and is_modern:
         raise FramingError("missing Host")
+    if host and host.translate(None, _HOST):
+        raise FramingError("malformed Host %.80r" % host)
     uri = _origin_form(method, uri)
     return RequestHead(
         method,

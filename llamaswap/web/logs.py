@@ -14,7 +14,7 @@ from llamaswap.config.schema import Config
 from llamaswap.core.backlog import Backlog
 from llamaswap.errors import BadRequestError
 from llamaswap.telemetry.logs import LogMonitor, Logs
-from llamaswap.web.paths import decoded
+from llamaswap.web.paths import cut_name, decoded
 
 STREAM_PATH: Final = "/logs/stream"
 """The path of the live log, and what the paths of all others begin with."""
@@ -114,7 +114,7 @@ class LogRoutes:
         return Deferred.fromCoroutine(self._stream(request))
 
     async def _stream(self, request: Request) -> None:
-        monitor = self._find(decoded(request.path).removeprefix(STREAM_PATH).removeprefix("/"))
+        monitor = self._find(request.path.removeprefix(STREAM_PATH.encode()).removeprefix(b"/"))
         _, _, query = request.uri.partition(b"?")
         options = parse_qs(query.decode("latin-1"), keep_blank_values=True)
         request.setHeader(b"content-type", b"text/plain")
@@ -133,14 +133,14 @@ class LogRoutes:
             monitor.remove_reader(stream)
         request.unregisterProducer()
 
-    def _find(self, name: str) -> LogMonitor:
-        logs = self._daemon.logs
-        named = {"": logs.combined, "proxy": logs.proxy, "upstream": logs.upstream}.get(name)
+    def _find(self, written: bytes) -> LogMonitor:
+        logs, config = self._daemon.logs, self._daemon.config
+        named = {"": logs.combined, "proxy": logs.proxy, "upstream": logs.upstream}.get(decoded(written))
         if named is not None:
             return named
-        segments = name.split("/")
-        for end in range(len(segments), 0, -1):
-            model = self._daemon.config.resolve("/".join(segments[:end]))
-            if model is not None:
-                return logs.model(model.id)
+        names = {*config.models, *config.aliases}
+        found = cut_name(written, names, max((name.count("/") + 1 for name in names), default=1))
+        model = config.resolve(found.name) if found is not None else None
+        if model is not None:
+            return logs.model(model.id)
         raise BadRequestError("invalid logger. Use 'proxy', 'upstream' or a model's ID")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from llamaswap.config.patterns import compile_pattern
 from llamaswap.config.schema import Config, ModelConfig
 from llamaswap.core.rewrite import Patch
 from llamaswap.core.values import ModelId
@@ -42,7 +42,7 @@ class Plans:
         by_name.update((str(model.id), _plan(model, model.id)) for model in config.models.values())
         self.by_name: Mapping[str, Plan] = by_name
         self.most_segments = max((name.count("/") + 1 for name in by_name), default=1)
-        self._ignored = [re.compile(pattern) for pattern in config.ignore_paths]
+        self._ignored = [compile_pattern(pattern) for pattern in config.ignore_paths]
 
     def is_ignored(self, path: str) -> bool:
         """Say whether a path below a model's server must not start the model."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from llamaswap.config.load import load
 from llamaswap.config.schema import Config, ModelConfig
+from llamaswap.errors import ConfigError
 from tests.unit.configs import Loader
 
 
@@ -61,7 +63,7 @@ def test_an_empty_variable_is_set(loaded: Loader) -> None:
     assert name_of(loaded, '"<${env.E}>"', E="") == "<>"
 
 
-@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\0b"])
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\0b", "a\x85b", "a\u2028b", "a\u2029b"])
 def test_line_breaks_and_nul_are_refused(loaded: Loader, value: str) -> None:
     said = loaded.error("logLevel: ${env.V}\n", {"V": value})
     assert said.startswith("config.yaml:1: environment variable 'V' contains newlines or null bytes")
@@ -107,6 +109,15 @@ def test_an_empty_variable_opens_no_door(loaded: Loader) -> None:
     assert loaded("apiKeys: ~\n").api_keys == ()
 
 
+@pytest.mark.parametrize("line_break", ["\r\n", "\r", "\x85\n", "\u2028\n"])
+def test_an_empty_variable_opens_no_door_whatever_ends_the_lines_above(loaded: Loader, line_break: str) -> None:
+    path = loaded.folder / "config.yaml"
+    text = f"x-a: 1 # {line_break}x-b: 1 # {line_break}apiKeys: ${{env.K}}{line_break}x-c: 1{line_break}"
+    path.write_bytes(text.encode())
+    with pytest.raises(ConfigError, match="empty api key found in apiKeys"):
+        load(str(path), None, {"K": ""})
+
+
 def test_no_message_holds_a_value_of_the_environment(loaded: Loader) -> None:
     environ = {"SECRET": 'hush"hush'}
     for text in ("globalTTL: '${env.SECRET}'\n", 'globalTTL: "${env.SECRET}"\n', "logToStdout: '${env.SECRET}'\n"):
@@ -115,3 +126,16 @@ def test_no_message_holds_a_value_of_the_environment(loaded: Loader) -> None:
         assert "${env.SECRET}" in said
     (said,) = loaded.warnings("logLevel: '${env.SECRET}'\n", environ)
     assert "hush" not in said
+
+
+@pytest.mark.parametrize("key", ["'${env.SECRET}'", '"x ${env.SECRET}"'])
+def test_no_path_in_a_message_holds_a_value_of_the_environment(loaded: Loader, key: str) -> None:
+    text = f"{key}: 1\nmodels: {{m: {{cmd: 's ${{PORT}}', {key}: 1}}}}\n"
+    for said in loaded.warnings(text, {"SECRET": "hush-hush"}):
+        assert "hush" not in said
+        assert "${env.SECRET}: unknown key" in said
+
+
+@pytest.mark.parametrize("value", ["*hush-hush", "hush-hush # x", "[hush-hush", "{hush-hush: &x y", "'hush-hush' x"])
+def test_no_message_holds_what_yaml_leaves_of_a_value(loaded: Loader, value: str) -> None:
+    assert "hush" not in loaded.error("globalTTL: ${env.SECRET}\n", {"SECRET": value})

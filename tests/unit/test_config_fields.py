@@ -97,7 +97,7 @@ def test_durations(loaded: Loader, written: str, seconds: float) -> None:
     assert loaded(f"performance: {{every: {written}}}\n").performance.every_seconds == seconds
 
 
-@pytest.mark.parametrize("written", ["5", "0", "'5'", "5 s", "s", "5d", "true", "[5s]", "''", "-"])
+@pytest.mark.parametrize("written", ["5", "0", "'5'", "5 s", "s", "5d", "true", "[5s]", "''", "-", "9" * 400 + "h"])
 def test_what_is_no_duration(loaded: Loader, written: str) -> None:
     assert "performance.every: expected a duration" in loaded.error(f"performance: {{every: {written}}}\n")
 

@@ -296,3 +296,12 @@ MACROS = st.lists(
 def test_replacing_always_ends(macros: list[Macro], text: str) -> None:
     result = Substitution(effective("m", macros, ()), Problems()).node(ScalarNode(text, Mark("f", 1)), Place())
     assert isinstance(result, ScalarNode)
+
+
+def test_macros_that_grow_without_bounds_are_refused(loaded: Loader) -> None:
+    bomb = "".join(f"  m{n}: '{f'${{m{n - 1}}}' * 10}'\n" for n in range(1, 12))
+    text = f"macros:\n  m0: 0123456789\n{bomb}models: {{m: {{{CMD}, env: ['A=${{m11}}']}}}}\nlogLevel: x${{m11}}\n"
+    assert loaded.errors(text) == [
+        "config.yaml:15: logLevel: macros make more than 1000000 characters of it, with ${m6}",
+        "config.yaml:14: models.m.env: macros make more than 1000000 characters of it, with ${m6}",
+    ]

@@ -96,7 +96,14 @@ def test_a_client_that_waits_for_leave_gets_it_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "request_bytes", [b"nonsense\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"x" * 70_000]
+    "request_bytes",
+    [
+        b"nonsense\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -1000\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n",
+        b"x" * 70_000,
+    ],
 )
 def test_nonsense_is_refused_and_the_connection_closed(request_bytes: bytes) -> None:
     transport = serve(request_bytes)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, ITCPTransport
+from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
 
 from llamaswap.config.schema import HTTPConfig
@@ -185,6 +186,21 @@ def test_a_long_unwanted_body_ends_the_connection(edge: Edge) -> None:
     assert not end.is_dropped
     end.send(b"x" * 200_000)
     assert end.is_dropped
+
+
+def test_a_client_that_is_still_sending_can_read_the_last_answer(edge: Edge) -> None:
+    halves: list[End] = []
+    end = edge.connect()
+    directlyProvides(end.transport, ITCPTransport)
+    end.transport.loseWriteConnection = lambda: halves.append(end)
+    end.send(post(b"abc", "/upstream/m/x", "Connection: close\r\n")[:-1])
+    edge.requests[0].refuse(NotFoundError("no such model"))
+    assert halves == [end]
+    assert not end.is_dropped
+    end.send(b"c" + get())
+    assert len(edge.requests) == 1
+    assert overdue(edge, end, 4)
+    assert end.is_aborted
 
 
 def test_a_malformed_streamed_body_disconnects_who_has_a_part_of_it(edge: Edge) -> None:

@@ -54,6 +54,10 @@ MALFORMED = [
     b"GET * HTTP/1.1\r\nHost: h",
     b"GET / HTTP/1.1",
     b"GET / HTTP/1.1\r\nHost: h\r\nHost: h",
+    b"GET / HTTP/1.1\r\nHost: h h",
+    b"GET / HTTP/1.1\r\nHost: u@h/",
+    b"GET / HTTP/1.1\r\nHost: \xff",
+    b"GET /a\tb HTTP/1.1\r\nHost: h",
     b"GET / HTTP/1.1\r\nHost: h\r\nX: a\x01",
     b"GET /\x01 HTTP/1.1\r\nHost: h",
     b"GET / HTTP/1.1\r\nHost: h\r\nX: a\rb",
@@ -89,6 +93,11 @@ def test_what_could_be_understood_in_two_ways_is_refused(edge: Edge, head: bytes
     end.send(get())
     assert end.take() == b""
     assert edge.requests == []
+
+
+@pytest.mark.parametrize("host", [b"", b"h:1", b"[::1]:80", b"a..b", b".", b"x" * 300])
+def test_hosts_that_no_resolver_would_take_are_nothing_to_us(edge: Edge, host: bytes) -> None:
+    assert edge.ask(b"GET /klein HTTP/1.1\r\nHost: %b\r\n\r\n" % host).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_malformed_chunk_is_refused(edge: Edge) -> None:

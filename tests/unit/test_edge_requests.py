@@ -229,8 +229,12 @@ def test_idle_connections_close_and_others_after_their_answer(edge: Edge) -> Non
     edge.handle = hold
     idle, busy = edge.connect(), edge.connect()
     busy.send(get())
+    unread = edge.connect()
+    unread.send(post(b"abc", "/upstream/m/x")[:-1])
+    answer(edge.requests.pop())
     edge.site.close_idle()
     assert idle.is_dropped
+    assert unread.is_dropped, "nobody wants the rest of its body"
     assert not busy.is_dropped
     answer(edge.requests[0])
     assert busy.take() == PLAIN

@@ -171,6 +171,11 @@ def test_answers_without_body(status: int) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6",
         b"HTTP/1.1 200 OK\r\nContent-Length: +5",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked",
+        b"HTTP/1.1 000 X",
+        b"HTTP/1.1 099 X",
+        b"HTTP/1.1 2000 OK",
+        b"HTTP/1.x 200 OK",
+        b"HTTP/1.1 304 X\r\nContent-Length: x",
     ],
 )
 def test_malformed_answers_are_refused(head: bytes) -> None:
@@ -203,6 +208,15 @@ def test_answer_passes_but_for_fields_of_the_connection() -> None:
         b"HTTP/1.1 418 I'm a teapot\r\nServer: llama.cpp\r\nDate: now\r\nSet-Cookie: a\r\nset-cookie: b\r\n"
         b"Content-Length: 2\r\nLocation: /x\r\nAccess-Control-Allow-Origin: *\r\n\r\n"
     )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [b"Content-Length: 2\r\nContent-Length: 2", b"Connection: content-length\r\nContent-Length: 2"],
+)
+def test_a_length_reaches_the_client_once(fields: bytes) -> None:
+    head = response_head(b"HTTP/1.1 200 OK\r\n" + fields, b"GET")
+    assert head.fields == [(b"Content-Length", b"2")]
 
 
 def test_h68_event_streams_are_not_to_be_buffered_in_front_of_us() -> None:

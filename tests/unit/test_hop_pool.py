@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.testing import MemoryReactorClock
 
 from llamaswap.config.schema import Timeouts
 from llamaswap.errors import UpstreamDisconnectedError, UpstreamUnreachableError
@@ -315,3 +316,10 @@ def test_pools_make_no_timer_for_a_request_on_an_idle_connection(upstream: Upstr
     end.send(SMALL)
     assert upstream.reactor.getDelayedCalls() == before
     assert isinstance(upstream.pool, HopPool)
+
+
+def test_a_base_url_beyond_ascii_is_escaped() -> None:
+    reactor = MemoryReactorClock()
+    pool = HopPool(reactor, "http://münchen.example:81/é a?x=ü", Timeouts())
+    assert pool.host == b"xn--mnchen-3ya.example:81"
+    assert pool.target(b"/v1?y=1") == b"/%C3%A9%20a/v1?y=1&x=%C3%BC"

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from llamaswap.config.schema import Config, ModelConfig
 from llamaswap.core.values import ModelId
 from llamaswap.errors import BadRequestError
 from llamaswap.telemetry.logs import Logs
+from llamaswap.web import paths
 from llamaswap.web.dispatch import DirectResource
 from llamaswap.web.edge import EdgeSite
 from llamaswap.web.logs import STREAM_PATH, LogRoutes, LogStream
@@ -175,6 +176,27 @@ def test_h92_each_name_has_its_log(daemon: Daemon, client: Any, path: str, expec
 def test_an_unknown_name_is_refused(client: Any, name: str) -> None:
     response, text = get_text(client, f"/logs/stream/{name}")
     assert (response.code, text) == (400, b"invalid logger. Use 'proxy', 'upstream' or a model's ID")
+
+
+def test_an_endless_name_is_not_tried_piece_by_piece(
+    daemon: Daemon, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[object] = []
+
+    class Models(dict[ModelId, ModelConfig]):
+        def get(self, key: Any, default: Any = None) -> Any:
+            tries.append(key)
+            return super().get(key, default)
+
+    def decoded(written: bytes) -> str:
+        tries.append(written)
+        return written.decode()
+
+    daemon.config = replace(CONFIG, models=Models(CONFIG.models))
+    monkeypatch.setattr(paths, "decoded", decoded)
+    response, _ = get_text(client, "/logs/stream/" + "c/" * 2000)
+    assert response.code == 400
+    assert len(tries) <= 2, "the longest name there is has two parts"
 
 
 @pytest.mark.parametrize("path", ["/logs", "/logs/stream", "/logs/stream/a"])

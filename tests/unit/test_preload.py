@@ -99,3 +99,11 @@ def test_h88_shutdown_gives_up_what_waits() -> None:
     done.cancel()
     failure_of(done, CancelledError)
     assert lender.transcript == ["borrow a preload", "release a"]
+
+
+def test_h88_an_address_that_is_not_ascii_does_not_stop_the_list() -> None:
+    agent, lender = FakeAgent(UpstreamUnreachableError("gone")), FakeLender()
+    done = Preload(lender, {A: "http://localhost:1/b\u00e4r"}, agent, Clock()).run([A])
+    lender.loans[0].granted(None)
+    success_of(done)
+    assert agent.asked == [b"http://localhost:1/b%C3%A4r/"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 from typing import Any
+from unittest import mock
 
+import psutil
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, capturedLogs
@@ -13,7 +15,7 @@ from llamaswap.core.values import ModelId
 from llamaswap.errors import UpstreamStartError
 from llamaswap.interfaces import ExitStatus, ILaunched, LaunchSpec
 from llamaswap.process.local import LocalLauncher
-from llamaswap.process.table import INSTANCE_VARIABLE
+from llamaswap.process.table import INSTANCE_VARIABLE, ProcessTable
 from tests.deferreds import failure_of, no_result, success_of
 from tests.fakes import FakeMember, FakeProcess, FakeProcessReactor, FakeTable
 
@@ -391,3 +393,40 @@ def test_child_gets_environment_folder_and_one_pipe_for_both_outputs() -> None:
     world.leader.end()
     world.finish(world.launched.stop(1))
     assert success_of(world.launched.resident_bytes()) is None
+
+
+def test_start_without_a_descriptor_left_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    with monkeypatch.context() as patch:
+        patch.setattr("llamaswap.process.protocol.os.open", mock.Mock(side_effect=OSError(24, "Too many open files")))
+        error = failure_of(world.launcher.launch(world.spec, world.output.append), UpstreamStartError).value
+    assert "too many open files" in str(error)
+    assert len(world.reactor.readers) == 1, "the pipe of the failed start is closed"
+    world.leader.end()
+    world.finish(world.launched.stop(1))
+
+
+def test_group_of_another_user_is_not_signalled_and_breaks_nothing() -> None:
+    table = ProcessTable(None)
+    with mock.patch("llamaswap.process.table.os.killpg", side_effect=PermissionError) as asked:
+        table.signal_group(100, TERM)
+    asked.assert_called_once_with(100, TERM)
+
+
+def test_process_that_may_not_be_looked_at_counts_as_alive() -> None:
+    hidden = mock.Mock(**{"is_running.return_value": True, "status.side_effect": psutil.AccessDenied})
+    assert ProcessTable(None).alive([hidden]) == {hidden}
+
+
+def test_signal_that_breaks_at_the_grace_does_not_keep_the_stop_from_its_end() -> None:
+    world = World()
+    stopped = world.launched.stop(2)
+    with (
+        mock.patch.object(world.table, "signal_group", side_effect=ZeroDivisionError),
+        pytest.raises(ZeroDivisionError),
+    ):
+        world.wait(2.01)
+    world.wait(4.1)
+    success_of(stopped)
+    world.leader.end(None, 9)
+    world.finish(stopped)

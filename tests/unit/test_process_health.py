@@ -181,6 +181,7 @@ def test_slow_body_is_cut_off() -> None:
         ("http://localhost:5800/", "health", "http://localhost:5800/health"),
         ("http://h:1/base/", "/v1/ok?full=1", "http://h:1/base/v1/ok?full=1"),
         ("https://h/base", "/", "https://h/base/"),
+        ("http://h:1/b\u00e4r", "/a b?x=1 2%20", "http://h:1/b%C3%A4r/a%20b?x=1%202%20"),
     ],
 )
 def test_url_of_the_probe(base_url: str, endpoint: str, expected: str) -> None:

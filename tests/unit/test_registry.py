@@ -10,7 +10,7 @@ import pytest
 from llamaswap.config.schema import Config, Group, ModelConfig, RouterConfig
 from llamaswap.core.setparser import build_matrix
 from llamaswap.core.values import ModelId
-from llamaswap.planners.group import GroupPlanner
+from llamaswap.planners.group import GroupPlanner, GroupPlannerFactory
 from llamaswap.planners.matrix import MatrixPlanner
 from llamaswap.registry import ENTRY_POINTS, InstalledPlanner, build_planner, list_planners
 
@@ -58,6 +58,12 @@ def test_a_broken_planner_is_shown_with_its_error(value: str, fragment: str) -> 
     found = listed(value)
     assert found.status == "broken"
     assert fragment in found.error
+
+
+def test_a_planner_whose_contract_cannot_be_read_is_broken() -> None:
+    odd = GroupPlannerFactory(api_version="one")  # type: ignore[arg-type]  # that is the point
+    with mock.patch("llamaswap.planners.group.factory", odd):
+        assert listed("llamaswap.planners.group:factory").status == "broken"
 
 
 def test_a_built_in_name_cannot_be_taken() -> None:

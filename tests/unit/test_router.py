@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -174,9 +174,9 @@ class FakeWaiter:
 class Rig:
     """A router over fake supervisors of models in one exclusive group."""
 
-    def __init__(self, *models: ModelId, limit: int = 10) -> None:
+    def __init__(self, *models: ModelId, limit: int = 10, layout: Mapping[str, Any] | None = None) -> None:
         facts = {m: ModelFacts(m, limit=limit) for m in models}
-        self.planner = factory.build(groups(g=list(models)), facts)
+        self.planner = factory.build(layout or groups(g=list(models)), facts)
         self.clock = Clock()
         self.scheduler = Scheduler(facts, self.planner, "group")
         self.pools: list[FakePool] = []
@@ -276,25 +276,28 @@ def test_a_request_for_a_ready_model_makes_no_deferred_and_asks_no_planner() -> 
 
 def test_h57_clients_that_end_in_the_grant_are_not_handled_recursively() -> None:
     rig = Rig(A, B)
-    depth, deepest = 0, 0
+    order: list[str] = []
     handle = rig.scheduler.handle
 
-    def counting(event: Any) -> Any:
-        nonlocal depth, deepest
-        depth += 1
-        deepest = max(deepest, depth)
-        try:
-            return handle(event)
-        finally:
-            depth -= 1
+    def noting(event: Any) -> Any:
+        order.append(type(event).__name__)
+        return handle(event)
 
-    with mock.patch.object(rig.scheduler, "handle", counting):
-        clients = [rig.ask(A, leaves_at_once=True) for _ in range(5)]
+    class Brief(FakeWaiter):
+        def granted(self, pool: FakePool) -> None:
+            order.append("granted")
+            super().granted(pool)
+
+    with mock.patch.object(rig.scheduler, "handle", noting):
+        clients = [Brief(rig.router, leaves_at_once=True) for _ in range(5)]
+        for client in clients:
+            rig.router.enter(A, client)
         rival = rig.ask(B)
+        order.clear()
         rig.upstreams[A].ready()
+        assert order == ["SwapFinished", *["granted"] * 5, *["RequestGone"] * 5]
         rig.upstreams[A].stopped()
         rig.upstreams[B].ready()
-    assert deepest == 1
     assert all(len(c.heard) == 1 for c in clients)
     assert rival.heard[-1] == FakePoolOf(B, 1)
 
@@ -429,6 +432,39 @@ def test_a_cancelled_ordered_load_stops_the_start() -> None:
     assert set(rig.transcript) == {"start a", "stop a 7 user"}
 
 
+def test_a_cancelled_start_counts_as_running_until_it_is_gone() -> None:
+    rig = Rig(A, B)
+    loan = rig.router.borrow(A, SwapReason.USER)
+    rig.ask(B)
+    loan.ready.cancel()
+    failure_of(loan.ready)
+    assert "start b" not in rig.transcript
+    rig.upstreams[A].stopped()
+    assert "start b" in rig.transcript
+
+
+def test_a_load_cancelled_while_it_evicts_leaves_its_target_alone() -> None:
+    rig = Rig(A, B, layout=groups(g=[A], free={"members": [B], "exclusive": False}))
+    rig.up(A).leave()
+    rig.up(B).leave()
+    loan = rig.router.borrow(A, SwapReason.USER)
+    loan.ready.cancel()
+    failure_of(loan.ready)
+    rig.upstreams[B].stopped()
+    assert rig.ask(A).heard == [FakePoolOf(A, 1)]
+    assert rig.transcript == ["start a", "start b", "stop b 7 swap"]
+
+
+def test_a_grant_for_an_older_process_is_not_sent_to_its_successor() -> None:
+    rig = Rig(A)
+    rig.up(A).leave()
+    rig.upstreams[A].become(ProcessState.STOPPED)
+    rig.upstreams[A].generation = 2
+    rig.upstreams[A].become(ProcessState.READY)
+    assert [type(h) for h in rig.ask(A).heard] == [NotReadyError]
+    assert rig.ask(A).heard == [FakePoolOf(A, 2)]
+
+
 def test_shutdown_refuses_who_waits_and_waits_for_who_is_served() -> None:
     rig = Rig(A, B)
     served = rig.up(A)
@@ -492,3 +528,13 @@ def test_a_planner_that_wants_to_be_asked_again_is_asked_at_its_newest_time() ->
         assert plan.call_count == 4
     assert rig.transcript == ["start b"]
     assert waiter.heard == [1]
+
+
+def test_a_bug_in_cutting_one_client_does_not_keep_its_process_from_ending(logged_failures: Any) -> None:
+    rig = Rig(A, B)
+    rig.up(A)
+    rig.pools[0].on_close.insert(0, mock.Mock(side_effect=ZeroDivisionError))
+    done = rig.router.unload([A])
+    rig.upstreams[A].stopped()
+    success_of(done)
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1

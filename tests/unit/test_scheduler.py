@@ -178,6 +178,38 @@ def test_the_remembered_answer_is_dropped_when_the_running_set_changes() -> None
     assert len(planner.asked) == asked + 1
 
 
+def test_every_change_of_the_running_set_drops_the_remembered_answer() -> None:
+    planner = ScriptedPlanner()
+    world = World(["a", "b"], groups(g={"members": ["a", "b"], "swap": False, "exclusive": False}), planner=planner)
+    world.load("b")
+
+    def asks() -> list[int]:
+        counts = []
+        for _ in range(2):
+            before = len(planner.asked)
+            world.leave(world.arrive("b"))
+            counts.append(len(planner.asked) - before)
+        return counts
+
+    assert asks() == [1, 0], "after a swap was finished"
+    request = world.arrive("a")
+    assert asks() == [1, 0], "after one was started"
+    [swap] = world.swaps
+    world.evicted(swap)
+    assert asks() == [1, 0], "after its eviction"
+    world.finish(swap)
+    assert asks() == [1, 0], "after its end"
+    world.leave(request)
+    unload = world.unload("a")
+    assert asks() == [1, 0], "after an unload was asked for"
+    world.unloaded(unload)
+    assert asks() == [1, 0], "after it was done"
+    world.leave(world.load("a"))
+    assert asks() == [1, 0]
+    world.crash("a")
+    assert asks() == [1, 0], "after an exit"
+
+
 def test_h38_a_grant_counts_in_its_own_turn() -> None:
     world = exclusive()
     world.load("a")
@@ -326,6 +358,20 @@ def test_an_ordered_load_whose_last_waiter_left_is_cancelled() -> None:
     assert world.spawns == []
 
 
+@pytest.mark.parametrize("is_starting", [False, True])
+def test_a_load_that_ends_badly_leaves_its_target_up_only_where_it_never_came_to_it(is_starting: bool) -> None:  # noqa: FBT001
+    world = World(["a", "b"], groups(g=["a"], free={"members": ["b"], "exclusive": False}))
+    world.leave(world.load("a"))
+    world.leave(world.load("b"))
+    request = world.arrive("a", SwapReason.USER)
+    [swap] = world.swaps
+    if is_starting:
+        world.tell(SwapStarting(swap, world.now))
+    world.leave(request)
+    world.tell(SwapFinished(swap, world.now, error=UpstreamStartError("aborted")))
+    assert world.scheduler.state(A) == ("stopped" if is_starting else "ready")
+
+
 def test_a_request_does_not_join_a_cancelled_load_but_waits_for_the_next() -> None:
     world = exclusive()
     world.leave(world.arrive("a", SwapReason.USER))
@@ -388,6 +434,14 @@ def test_h50_the_result_of_an_old_swap_is_not_taken_for_that_of_a_new_one() -> N
     assert world.outcomes[again] == "serve"
 
 
+def test_an_older_answer_of_the_planner_does_not_serve_a_model_being_unloaded() -> None:
+    world = exclusive()
+    world.leave(world.load("a"))
+    world.leave(world.arrive("a"))
+    world.unload("a")
+    assert world.arrive("a") in world.waiting
+
+
 def test_a_new_request_for_a_model_being_unloaded_waits_and_then_starts_it() -> None:
     world = exclusive()
     world.leave(world.load("a"))
@@ -415,6 +469,19 @@ def test_h27_an_idle_stop_is_vetoed_by_a_reservation_and_obeyed_otherwise() -> N
     world.leave(request)
     world.expire("a")
     assert len(world.unloads) == 1
+
+
+def test_h27_an_idle_stop_is_vetoed_by_a_swap_to_its_model_that_nobody_waits_for_any_more() -> None:
+    world = World(["a", "b"], groups(g=["a"], free={"members": ["b"], "exclusive": False}))
+    world.leave(world.load("a"))
+    world.leave(world.load("b"))
+    world.leave(world.arrive("a"))
+    assert swaps(world)[-1] == ("a", ["b"]), "a is up, and b must go for it all the same"
+    world.expire("a")
+    assert not world.unloads
+    late = world.arrive("a")
+    world.settle()
+    assert world.outcomes[late] == "serve"
 
 
 def test_an_idle_stop_of_an_older_generation_is_ignored() -> None:
@@ -514,7 +581,7 @@ def test_a_planner_that_refuses_ends_the_request_with_its_words() -> None:
 def test_a_planner_that_waits_is_asked_again_at_its_time() -> None:
     planner = ScriptedPlanner({"a": values.Wait(recheck=50.0, reason="soon")})
     scheduler = Scheduler({A: ModelFacts(A)}, planner, "scripted")
-    assert scheduler.handle(Arrived(RequestId(1), A, 1.0)) == [Position(RequestId(1), 1), WakeAt(50.0)]
+    assert scheduler.handle(Arrived(RequestId(1), A, 1.0)) == [WakeAt(50.0), Position(RequestId(1), 1)]
     planner.decisions.clear()
     (swap,) = scheduler.handle(Tick(50.0))
     assert isinstance(swap, Swap)

@@ -167,6 +167,11 @@ def test_a_referenced_set_comes_before_the_one_that_refers_to_it() -> None:
     assert [name for name, _ in built.sets] == ["a", "b", "c"]
 
 
+def test_a_chain_of_references_may_be_long() -> None:
+    chain = {f"s{n}": f"+s{n + 1}" for n in range(3000)} | {"s3000": "a"}
+    assert [name for name, _ in matrix(chain).sets] == list(reversed(chain))
+
+
 def test_unicode_letters_and_digits_make_names() -> None:
     built = build_matrix({}, {}, {"s": "größe & モデル_1.5-x"}, ["größe", "モデル_1.5-x"])
     assert built.sets == (("s", AllOf((Leaf(ModelId("größe")), Leaf(ModelId("モデル_1.5-x"))))),)

@@ -113,6 +113,17 @@ def test_h85_a_second_signal_skips_the_drain() -> None:
 
 
 @pytest.mark.usefixtures("watchdogs")
+def test_h85_a_second_signal_while_the_doors_close_skips_the_drain() -> None:
+    ending, closing = FakeEnding(), Deferred[None]()
+    with mock.patch.object(ending, "close_doors", return_value=closing):
+        shutdown = Shutdown(ending, Clock(), 10)
+        shutdown.begin()
+    shutdown.hurry()
+    closing.callback(None)
+    assert ending.transcript == ["refuse", "stop 1"]
+
+
+@pytest.mark.usefixtures("watchdogs")
 def test_h85_a_second_signal_while_processes_end_shortens_their_grace() -> None:
     _clock, ending, shutdown, _done = begun()
     ending.draining.callback(None)
@@ -143,6 +154,28 @@ def test_a_bug_in_the_end_still_ends(logged_failures: Any) -> None:
         success_of(Shutdown(ending, Clock(), 1).begin())
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
     assert ending.transcript[-1] == "closed"
+
+
+@pytest.mark.usefixtures("watchdogs")
+def test_a_bug_at_the_very_end_holds_nobody_up(logged_failures: Any) -> None:
+    _clock, ending, _, done = begun()
+    ending.draining.callback(None)
+    with mock.patch.object(ending, "closed", side_effect=ZeroDivisionError):
+        ending.stopped()
+    success_of(done)
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+
+
+def test_h87_forced_end_comes_even_when_nobody_can_be_found_to_kill(watchdogs: mock.Mock) -> None:
+    _clock, ending, _, _done = begun()
+    (_, give_up), _ = watchdogs.call_args
+    with (
+        mock.patch.object(ending, "pids", side_effect=ZeroDivisionError),
+        mock.patch("llamaswap.shutdown.os._exit") as ended,
+        pytest.raises(ZeroDivisionError),  # goes on only because the real _exit is not called
+    ):
+        give_up()
+    ended.assert_called_once_with(1)
 
 
 class TestSignals:

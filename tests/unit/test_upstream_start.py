@@ -321,3 +321,19 @@ def test_stop_out_of_the_news_of_being_ready() -> None:
     failure_of(ready, ModelUnloadedError)
     assert world.state == "stopped"
     assert not world.clock.getDelayedCalls()
+
+
+def test_news_of_being_ready_that_breaks_ends_the_process_and_its_waiting(logged_failures: LoggedFailures) -> None:
+    world = World()
+
+    def break_down(words: str) -> None:
+        if words == "1: starting -> ready":
+            raise ZeroDivisionError
+
+    world.events.then = break_down
+    ready = world.upstream.ensure_ready()
+    world.probe().answer(200)
+    failure_of(ready, ModelUnloadedError)
+    assert world.state == "stopped"
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+    assert not world.clock.getDelayedCalls()

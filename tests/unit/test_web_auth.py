@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 
 from llamaswap.config.schema import Config, ModelConfig
 from llamaswap.core.values import ModelId
+from llamaswap.web.app import App
 from llamaswap.web.auth import Door
-from tests.unit.web_stack import Stack
+from tests.unit.web_stack import Stack, response_of
 
 KEYS = ("key1", "key:2")
 
@@ -77,12 +79,55 @@ def test_nobody_else_does(guarded: Stack, headers: dict[str, str]) -> None:
         ("POST", "/v1/chat/completions"),
         ("GET", "/props?model=alpha"),
         ("GET", "/api/version"),
+        ("GET", "/mod%65ls"),
+        ("GET", "/v1%2fmodels"),
+        ("GET", "/%2fmodels"),
+        ("GET", "/%2e/models"),
+        ("GET", "/u%6eload"),
+        ("get", "/unload"),
+        ("HEAD", "/running"),
+        ("POST", "/api%2fmodels/unload"),
+        ("POST", "/v/chat/c%6fmpletions"),
+        ("POST", "/%72erank"),
+        ("post", "/rerank"),
+        ("GET", "/%75pstream/alpha/"),
+        ("get", "/upstream/alpha/"),
     ],
 )
 def test_every_other_route_is_guarded(guarded: Stack, method: str, path: str) -> None:
-    assert guarded.ask(method, path).status == 401
+    body = b'{"model":"alpha"}' if method.upper() == "POST" else b""
+    status = guarded.ask(method, path, body, {"Content-Type": "application/json"}).status
+    assert status == 401 or ("%" in path and status == 404)
     assert not guarded.router.entered
     assert not guarded.router.unloads
+
+
+def test_no_route_is_open_that_is_not_meant_to_be(guarded: Stack) -> None:
+    rules = list(App(guarded.daemon).klein.url_map.iter_rules())
+    asked = {(method, re.sub("<.*>", "alpha", rule.rule)) for rule in rules for method in rule.methods or ()}
+    assert len(asked) > 50
+    open_paths = {path for method, path in asked if guarded.ask(method, path).status != 401}
+    assert open_paths == {"/", "/health", "/wol-health", "/upstream"}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/models/unload", "/upstream/alpha/"])
+def test_nobody_else_may_send_us_a_long_body(guarded: Stack, path: str) -> None:
+    client = guarded.begin("POST", path, b"", {"Content-Length": "1000000"})
+    assert response_of(client.take()).status == 401
+    client.send(bytes(200_000))
+    assert not client.is_closed
+    client.send(bytes(200_000))
+    assert client.is_closed
+
+
+def test_nobody_else_is_asked_for_a_body(guarded: Stack) -> None:
+    fields = {"Content-Length": "9", "Expect": "100-continue"}
+    client = guarded.begin("POST", "/v1/chat/completions", b"", fields)
+    answer = response_of(client.take())
+    assert (answer.status, answer.headers["connection"]) == (401, "close")
+    assert client.is_closed
+    client = guarded.begin("POST", "/v1/chat/completions", b"", {**fields, "x-api-key": "key1"})
+    assert client.take() == b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 @pytest.mark.parametrize(

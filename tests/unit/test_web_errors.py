@@ -136,13 +136,13 @@ def test_status_and_headers(error: LlamaSwapError, status: int, retry_after: byt
 
 def test_event_for_openai_clients() -> None:
     assert error_event(UpstreamDisconnectedError("it died"), b"/v1/chat/completions") == (
-        b'data: {"src":"llama-swap","error":'
+        b'\n\ndata: {"src":"llama-swap","error":'
         b'{"message":"it died","type":"server_error","param":null,"code":"upstream_disconnected"}}\n\n'
     )
 
 
 def test_event_for_anthropic_clients() -> None:
     assert error_event(UpstreamDisconnectedError("it died"), b"/v1/messages?beta=true") == (
-        b'event: error\ndata: {"type":"error","src":"llama-swap","error":'
+        b'\n\nevent: error\ndata: {"type":"error","src":"llama-swap","error":'
         b'{"message":"it died","type":"api_error","param":null,"code":"upstream_disconnected"}}\n\n'
     )
