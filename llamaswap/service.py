@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -42,6 +43,10 @@ from llamaswap.web.edge import EdgeSite
 
 _DESCRIPTORS: Final = 1 << 20
 """Open files that we ask for; each waiting client needs one, each stream two."""
+
+
+_SWITCH_SECONDS: Final = 0.0005
+"""Longest wait of the reactor for a thread that computes, after each of its system calls; 0.005 by default."""
 
 
 class DaemonService(Service):
@@ -151,6 +156,7 @@ class DaemonService(Service):
         """Begin to serve."""
         # Twisted's reactor goes by the wall clock, which may be set while timers run.
         self._reactor.seconds = time.monotonic
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self._bind()
         Service.startService(self)
         os.umask(self._umask)

@@ -177,3 +177,31 @@ def test_h77_of_two_quick_writes_the_last_one_holds(tmp_path: Path) -> None:
             assert time.monotonic() < end_mono
         assert daemon.chat("c").status == 404
         assert daemon.chat("d").status == 404
+
+
+def test_h78_a_half_written_file_never_takes_the_service_down(tmp_path: Path) -> None:
+    with Daemon(tmp_path, TWO) as daemon:
+        assert daemon.chat("a").status == 200
+        before = daemon.pids()
+        whole = daemon.path.read_text()
+        outcomes = set()
+        for length in range(0, len(whole), 100):
+            daemon.path.write_text(whole[:length])
+            serial = daemon.ask("GET", "/api/reload").json()["serial"]
+            daemon.process.send_signal(signal.SIGHUP)
+            outcomes.add(daemon.wait_reload(serial + 1)["status"])
+            assert daemon.ask("GET", "/v1/models").status == 200
+        daemon.path.write_text(whole)
+        assert daemon.reload()["status"] == "ok"
+        assert outcomes == {"failed"}
+        assert daemon.chat("a").status == 200
+        assert daemon.pids() == before
+
+
+def test_h80_a_watched_file_that_goes_and_comes_back(tmp_path: Path) -> None:
+    with Daemon(tmp_path, TWO, flags=["-watch-config"]) as daemon:
+        kept = daemon.path.rename(tmp_path / "elsewhere")
+        assert daemon.reload()["status"] == "failed"  # a signal is always honoured
+        kept.rename(daemon.path)
+        report = daemon.wait_reload(3)
+        assert (report["status"], report["trigger"]) == ("ok", "watch")
