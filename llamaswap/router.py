@@ -280,8 +280,6 @@ class Router(Generic[SupervisorT, PoolT]):
         Returns:
             Fires with ``None`` when all are gone; never fails.
         """
-        if self._wake is not None and self._wake.active():
-            self._wake.cancel()
         stops = [upstream.shut_down(grace_seconds) for upstream in (*self._upstreams.values(), *self._dismissed)]
         return gatherResults(stops).addCallback(lambda _: None)
 

@@ -30,7 +30,7 @@ Stamp = tuple[int, int, int, int]
 """Modification time, size, inode, and time of the inode's own change."""
 
 Picture = tuple[tuple[tuple[str, Stamp], ...], ...]
-"""For each thing that is watched: its files; none = it is not there."""
+"""For each thing that is watched: its files that have content; none = it is not there."""
 
 
 def take_picture(path: str | None, directory: str | None) -> Picture:
@@ -53,7 +53,8 @@ def _stamped(files: list[str]) -> tuple[tuple[str, Stamp], ...]:
             about = os.stat(file)  # noqa: PTH116 - a plain path
         except OSError:
             continue
-        if stat.S_ISREG(about.st_mode):
+        # An empty file is one whose content is still to come.
+        if stat.S_ISREG(about.st_mode) and about.st_size:
             found.append((file, (about.st_mtime_ns, about.st_size, about.st_ino, about.st_ctime_ns)))
     return tuple(found)
 

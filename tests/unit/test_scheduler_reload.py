@@ -163,6 +163,7 @@ def test_a_removed_model_that_is_busy_ends_first_and_keeps_its_place_until_then(
     world = exclusive()
     request = world.load("a")
     world.reload("b", "c", settings=groups(g=["b", "c"]))
+    assert isinstance(world.outcomes[world.arrive("a")], ModelNotFoundError)
     follower = world.arrive("b")
     assert not world.swaps, "two models at once where one has room"
     world.leave(request)
@@ -186,7 +187,8 @@ def test_a_model_that_comes_back_while_it_drains_starts_anew_afterwards() -> Non
 
 def test_a_model_that_comes_back_later_is_a_new_one() -> None:
     world = exclusive()
-    world.leave(world.load("a"))
+    world.load("a")
+    world.crash("a")
     world.reload("b", "c", settings=groups(g=["b", "c"]))
     world.settle()
     world.generations.clear()  # its supervisor is a new one

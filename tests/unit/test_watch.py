@@ -116,6 +116,13 @@ def test_h80_what_is_gone_is_no_change_but_its_return_is(world: World) -> None:
     assert world.pass_time(2.7) == 1
 
 
+def test_h78_an_empty_file_is_no_change(world: World) -> None:
+    world.file.write_text("")
+    assert world.pass_time(10) == 0
+    world.file.write_text("models: {b: {}}\n")
+    assert world.pass_time(2.7) == 1
+
+
 def test_h80_a_folder_that_empties_is_no_change(world: World) -> None:
     fragment = world.folder / "a.yaml"
     fragment.write_text("models: {}\n")
