@@ -275,12 +275,16 @@ class Router(Generic[SupervisorT, PoolT]):
         """End every process for good, in parallel.
 
         Args:
-            grace_seconds: From asking to killing; above 0.
+            grace_seconds: From asking to killing, at most; above 0. A model's own ``unloadTimeout`` may be shorter.
 
         Returns:
             Fires with ``None`` when all are gone; never fails.
         """
-        stops = [upstream.shut_down(grace_seconds) for upstream in (*self._upstreams.values(), *self._dismissed)]
+        stops = [
+            # Who obeys within its own time is not waited for longer: service managers are impatient.
+            upstream.shut_down(min(grace_seconds, float(upstream.config.unload_timeout_seconds)))
+            for upstream in (*self._upstreams.values(), *self._dismissed)
+        ]
         return gatherResults(stops).addCallback(lambda _: None)
 
     # ----------------------------------------------------------------- news from the supervisors

@@ -146,8 +146,7 @@ class Runner:
         run.check()  # telling of the start may have brought the order to cancel
         try:
             return await upstream.ensure_ready()
-        except LlamaSwapError as error:
-            self._log.warn("{model} did not start: {reason}", model=run.model, reason=error.message)
+        except LlamaSwapError:
             # It counts as running until every process of it is gone.
             await self._stop(run.model, StopReason.USER if run.is_cancelled else StopReason.START_FAILED)
             raise

@@ -35,7 +35,7 @@ from llamaswap.proxy.hop import HopPool
 from llamaswap.registry import build_planner
 from llamaswap.reload import Prepared, Reload, Source, Trigger
 from llamaswap.router import Router
-from llamaswap.shutdown import Shutdown, Signals
+from llamaswap.shutdown import Shutdown, Signals, leave_soon
 from llamaswap.telemetry.logs import Logs
 from llamaswap.telemetry.stdout import NonBlockingWriter
 from llamaswap.watch import Picture, Watcher, take_picture
@@ -168,6 +168,7 @@ class DaemonService(Service):
         self._warn(Config())
         self._announce()
         self._reactor.callWhenRunning(self._running)
+        self._reactor.addSystemEventTrigger("during", "shutdown", leave_soon)
 
     def _warn(self, before: Config) -> None:
         """Say what looks wrong, unless that has been said before."""
@@ -309,6 +310,9 @@ def not_yet(config: Config) -> list[str]:
         "profiles": bool(config.profiles),
         "sendLoadingState": any(m.send_loading_state for m in config.models.values()),
         "maskSecrets": config.mask_secrets,
+        "maxWait": config.scheduler.max_wait_seconds != default.scheduler.max_wait_seconds,
+        "maxWaitPerModel": bool(config.scheduler.max_wait_per_model_seconds),
+        "maxDrain": bool(config.scheduler.max_drain_seconds),
         "startBackoff": config.start_backoff != default.start_backoff,
         "store": bool(config.store_path),
         "http": config.http

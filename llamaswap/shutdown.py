@@ -28,6 +28,9 @@ RESERVE_SECONDS: Final = 10.0
 BACKSTOP_SECONDS: Final = 5.0
 """After the limit, the watchdog ends what is left, and the daemon."""
 
+LINGER_SECONDS: Final = 2.0
+"""What the reactor may take after our end: it joins its threads without limit, and one may hang in the system."""
+
 HURRIED_GRACE_SECONDS: Final = 1.0
 """What processes get after a second signal."""
 
@@ -210,6 +213,13 @@ class Signals:
 
     def _hang_up(self, _number: int, _frame: object) -> None:
         self._call_from_thread(self._reload)
+
+
+def leave_soon() -> None:
+    """See to it that the process ends even if the reactor waits for a thread for ever."""
+    last = threading.Timer(LINGER_SECONDS, os._exit, (0,))
+    last.daemon = True
+    last.start()
 
 
 def kill_groups(leaders: Collection[int]) -> None:

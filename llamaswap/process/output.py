@@ -58,6 +58,9 @@ class OutputPipe:
         """Read once; gives the reason when the output is over."""
         return ConnectionDone() if self._read() == b"" else None
 
+    def doWrite(self) -> None:  # noqa: N802
+        """Do nothing: an event of the connection that had our descriptor a moment ago may come late."""
+
     def drain(self) -> None:
         """Read what is there now, so that a child's last words come before the news of its end."""
         for _ in range(_MOST_CHUNKS_AT_ONCE):

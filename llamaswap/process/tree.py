@@ -37,21 +37,16 @@ class Tree:
         """
         if self._table.has_group(self._leader_pid) or self._may_have_orphans():
             self._seen |= await self._table.search(self._marker, self._leader_pid)
-            # Found and gone already: it may have forked on, as one does that puts itself into the background.
+            # Who was found and is gone already may have forked on: so do those that become daemons.
             return await self.still_left()
         return self.alive()
 
     async def still_left(self) -> set[Member]:
         """Find who is alive later, when somebody was left; what those started meanwhile is found, too."""
         left = self.alive()
-        is_looking = not left
-        while is_looking:
-            found = await self._table.search(self._marker, None)
-            # Somebody new who is gone already may have forked on while the search went by.
-            is_looking = not found <= self._seen
-            self._seen |= found
+        if not left:
+            self._seen |= await self._table.search(self._marker, None)
             left = self.alive()
-            is_looking = is_looking and not left
         return left
 
     def _may_have_orphans(self) -> bool:

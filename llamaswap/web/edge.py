@@ -260,6 +260,8 @@ class EdgeSite(Site):
         is_closing: Whether connections end with the answers under way.
     """
 
+    noisy = False
+
     def __init__(
         self,
         resource: RootResource,

@@ -480,7 +480,8 @@ def test_shutdown_refuses_who_waits_and_waits_for_who_is_served() -> None:
     served.leave()
     success_of(drained)
     success_of(rig.router.stop_all(3.0))
-    assert rig.transcript[-2:] == ["shut down a 3", "shut down b 3"]
+    success_of(rig.router.stop_all(30.0))
+    assert rig.transcript[-4:] == ["shut down a 3", "shut down b 3", "shut down a 7", "shut down b 7"]
 
 
 def test_snapshots_are_sorted_by_model() -> None:
