@@ -7,6 +7,8 @@ those that existing clients match.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 WIRE_WORDS: Final[dict[int, tuple[str, str]]] = {
@@ -186,18 +188,46 @@ class SwapRefusedError(LlamaSwapError):
     Args:
         message: As everywhere.
         status: 503 or 507.
+        retry_after_seconds: For a ``Retry-After`` header, or ``None``.
     """
 
     status = 503
     code = "swap_refused"
 
-    def __init__(self, message: str, status: int = 503) -> None:
+    def __init__(self, message: str, status: int = 503, retry_after_seconds: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after_seconds = retry_after_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigProblem:
+    """One thing that is wrong with a configuration.
+
+    Attributes:
+        message: What is wrong.
+        file: In which file, ``None`` = no single one.
+        line: On which line, counted from 1; ``None`` = the file as a whole.
+        path: At which keys, joined by dots; ``None`` = the file as a whole.
+    """
+
+    message: str
+    file: str | None = None
+    line: int | None = None
+    path: str | None = None
 
 
 class ConfigError(LlamaSwapError):
-    """The configuration cannot be used; ``str()`` gives one line per problem."""
+    """The configuration cannot be used; ``str()`` gives one line per problem.
+
+    Args:
+        message: The lines.
+        details: What they say; by default one problem with the whole message.
+    """
+
+    def __init__(self, message: str, details: Sequence[ConfigProblem] = ()) -> None:
+        super().__init__(message)
+        self.details = tuple(details) or (ConfigProblem(message),)
 
 
 class PlannerConfigError(ConfigError):

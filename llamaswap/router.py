@@ -16,14 +16,17 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from llamaswap.config.schema import Timeouts
 from llamaswap.core.messages import (
     Arrived,
     CancelSwap,
     Command,
+    Dismiss,
     Event,
     IdleExpired,
     Position,
     ProcessExited,
+    Reconfigured,
     Refuse,
     RequestGone,
     Serve,
@@ -52,6 +55,8 @@ from llamaswap.runner import Runner, Supervisor
 
 class Pool(Protocol):
     """Connections to one generation of one upstream, as far as the router cares."""
+
+    timeouts: Timeouts
 
     def close(self) -> None:
         """Drop idle connections and fail the exchanges under way."""
@@ -125,6 +130,7 @@ class Router(Generic[SupervisorT, PoolT]):
         scheduler: Decides; nobody else may call it.
         clock: Gives the time of each event.
         make_pool: Makes the connections of a generation that became ready.
+        on_dismissed: Called when nothing is left of a model that was removed.
     """
 
     _log: ClassVar[Logger] = Logger()
@@ -134,11 +140,14 @@ class Router(Generic[SupervisorT, PoolT]):
         scheduler: Scheduler,
         clock: IReactorTime,
         make_pool: Callable[[SupervisorT], PoolT],
+        on_dismissed: Callable[[ModelId], object] = lambda _: None,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._make_pool = make_pool
-        self._upstreams: Mapping[ModelId, SupervisorT] = {}
+        self._on_dismissed = on_dismissed
+        self._upstreams: dict[ModelId, SupervisorT] = {}
+        self._dismissed: set[SupervisorT] = set()
         self._runner = Runner(self.tell, clock)
         self._pools: dict[ModelId, tuple[Generation, PoolT]] = {}
         self._waiters: dict[RequestId, tuple[ModelId, Waiter[PoolT]]] = {}
@@ -151,9 +160,34 @@ class Router(Generic[SupervisorT, PoolT]):
         self._unload_ids = count(1)
 
     def adopt(self, upstreams: Mapping[ModelId, SupervisorT]) -> None:
-        """Take the supervisors, which were made with this router as their listener; called once."""
-        self._upstreams = upstreams
-        self._runner.adopt(upstreams)
+        """Take the first supervisors, which were made with this router as their listener; called once."""
+        self._upstreams.update(upstreams)
+        self._runner.adopt(self._upstreams)
+
+    @property
+    def supervisors(self) -> Mapping[ModelId, SupervisorT]:
+        """The supervisors of all models of which there is anything, removed ones included."""
+        return self._upstreams
+
+    def reconfigure(self, upstreams: Mapping[ModelId, SupervisorT], event: Reconfigured) -> None:
+        """Follow another configuration.
+
+        Args:
+            upstreams: Every configured model's supervisor, the known ones where there are any.
+            event: What has changed.
+        """
+        self._upstreams.update(upstreams)
+        self.tell(event)
+        for model, (_, pool) in self._pools.items():
+            pool.timeouts = self._upstreams[model].config.timeouts
+
+    def _dismiss(self, model: ModelId) -> None:
+        upstream = self._upstreams.pop(model)
+        self._dismissed.add(upstream)
+        # Nothing is up any more, but what a crash left behind may still be ending.
+        gone = upstream.shut_down(float(upstream.config.unload_timeout_seconds))
+        gone.addCallback(lambda _: self._dismissed.discard(upstream))
+        self._on_dismissed(model)
 
     # ----------------------------------------------------------------- requests
 
@@ -249,7 +283,7 @@ class Router(Generic[SupervisorT, PoolT]):
         stops = [
             # Who obeys within its own time is not waited for longer: service managers are impatient.
             upstream.shut_down(min(grace_seconds, float(upstream.config.unload_timeout_seconds)))
-            for upstream in self._upstreams.values()
+            for upstream in (*self._upstreams.values(), *self._dismissed)
         ]
         return gatherResults(stops).addCallback(lambda _: None)
 
@@ -314,7 +348,7 @@ class Router(Generic[SupervisorT, PoolT]):
             if isinstance(command, Serve | Refuse):
                 self.leave(command.request)
 
-    def _perform(self, command: Command) -> None:
+    def _perform(self, command: Command) -> None:  # noqa: C901 - one case for each command
         match command:
             case Serve():
                 self._serve(command)
@@ -329,11 +363,13 @@ class Router(Generic[SupervisorT, PoolT]):
             case Swap():
                 self._runner.swap(command)
             case CancelSwap():
-                self._runner.cancel(command.swap)
+                self._runner.cancel(command)
             case Unload():
                 self._runner.unload(command).addCallback(self._unloaded, command.unload)
             case WakeAt():
                 self._wake_at(command.at_mono)
+            case Dismiss():
+                self._dismiss(command.model)
             case _:
                 assert_never(command)
 

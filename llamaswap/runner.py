@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from llamaswap.config.schema import ModelConfig
-from llamaswap.core.messages import Event, Swap, SwapFinished, SwapStarting, Unload
+from llamaswap.core.messages import CancelSwap, Event, Swap, SwapFinished, SwapStarting, Unload
 from llamaswap.core.values import (
     Generation,
     ModelId,
@@ -103,14 +103,14 @@ class Runner:
         run = self._runs[command.swap] = _SwapRun(command.model)
         Deferred.fromCoroutine(self._run_swap(command, run)).addErrback(self._failed, command)
 
-    def cancel(self, swap: SwapId) -> None:
+    def cancel(self, command: CancelSwap) -> None:
         """Keep a swap's target from coming up; its ``SwapFinished`` still follows."""
-        run = self._runs.get(swap)
+        run = self._runs.get(command.swap)
         if run is None or run.is_cancelled:
             return
         run.is_cancelled = True
         if run.is_starting:
-            self._stop(run.model, StopReason.USER)
+            self._stop(run.model, command.reason)
 
     def unload(self, command: Unload) -> Deferred[None]:
         """Stop models in parallel.

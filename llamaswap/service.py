@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
+import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Final
+from urllib.parse import urlsplit
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, Logger
 
+from llamaswap.background import in_thread
+from llamaswap.config.diff import Difference
+from llamaswap.config.expansion import HeldPorts
 from llamaswap.config.schema import Config, ModelConfig
+from llamaswap.core.messages import Reconfigured
 from llamaswap.core.scheduler import Scheduler
+from llamaswap.core.values import ModelId
 from llamaswap.listen import Listen
 from llamaswap.preload import Preload
 from llamaswap.process.local import LocalLauncher
@@ -24,15 +33,21 @@ from llamaswap.process.upstream import Upstream
 from llamaswap.proxy.agent import HopAgent
 from llamaswap.proxy.hop import HopPool
 from llamaswap.registry import build_planner
+from llamaswap.reload import Prepared, Reload, Source, Trigger
 from llamaswap.router import Router
 from llamaswap.shutdown import Shutdown, Signals, leave_soon
 from llamaswap.telemetry.logs import Logs
 from llamaswap.telemetry.stdout import NonBlockingWriter
+from llamaswap.watch import Picture, Watcher, take_picture
 from llamaswap.web.app import App
 from llamaswap.web.edge import EdgeSite
 
 _DESCRIPTORS: Final = 1 << 20
 """Open files that we ask for; each waiting client needs one, each stream two."""
+
+
+_SWITCH_SECONDS: Final = 0.0005
+"""Longest wait of the reactor for a thread that computes, after each of its system calls; 0.005 by default."""
 
 
 class DaemonService(Service):
@@ -42,7 +57,8 @@ class DaemonService(Service):
         reactor: Runs everything.
         config: What to serve.
         listen: Where.
-        is_watching: Whether ``-watch-config`` was given.
+        source: Where reloads read.
+        watched: With ``-watch-config``, how the files looked when the configuration was read.
 
     Attributes:
         config: The active configuration.
@@ -54,36 +70,54 @@ class DaemonService(Service):
     name = "llamaswap"
     _log: ClassVar[Logger] = Logger()
 
-    def __init__(self, reactor: Any, config: Config, listen: Listen, *, is_watching: bool = False) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        config: Config,
+        listen: Listen,
+        source: Source,
+        *,
+        watched: Picture | None = None,
+    ) -> None:
         self.config = config
         self.takes_log = False
         self._reactor = reactor
         self._listen = listen
-        self._is_watching = is_watching
         # A daemonising runner changes both; models get what the invoker had.
         self._cwd = os.getcwd()  # noqa: PTH109 - a plain path for the child
         self._umask = os.umask(0)
         os.umask(self._umask)
         self._stdout: NonBlockingWriter | None = None
         self.logs = Logs(config, reactor, reactor.callFromThread, self._to_stdout)
-        scheduler = Scheduler(config.facts(), build_planner(config), config.router.use)
-        self.router: Router[Upstream, HopPool] = Router(scheduler, reactor, self._make_pool)
+        self._planner = build_planner(config)
+        scheduler = Scheduler(config.facts(), self._planner, config.router.use)
+        self.router: Router[Upstream, HopPool] = Router(scheduler, reactor, self._make_pool, self.logs.forget)
         self._agent = HopAgent(reactor)
-        launcher = LocalLauncher(reactor)
-        self._upstreams = {m.id: self._make_upstream(m, launcher) for m in config.models.values()}
-        self.router.adopt(self._upstreams)
+        self._launcher = LocalLauncher(reactor)
+        self.router.adopt({m.id: self._make_upstream(m) for m in config.models.values()})
         self._site = EdgeSite(App(self).resource(), reactor, self.logs.own_lines, config.http)
         self._port: IListeningPort | None = None
         self._preloading: Deferred[None] | None = None
-        longest_seconds = max((m.unload_timeout_seconds for m in config.models.values()), default=0)
-        self._shutdown = Shutdown(self, reactor, float(longest_seconds))
-        self._signals = Signals(self._stop_reactor, self._shutdown.hurry, self.pids, reactor.callFromThread)
+        self._shutdown = Shutdown(self, reactor, longest_grace_seconds(config))
+        self._reload = Reload(self, lambda held: in_thread(reactor, partial(source.prepare, held)), reactor)
+        look = partial(take_picture, source.path, source.directory)
+        self._watcher: Watcher | None = None
+        if watched is not None:
+            on_change = partial(self._reload.trigger, Trigger.WATCH)
+            self._watcher = Watcher(reactor, partial(in_thread, reactor, look), on_change, watched)
+        self._signals = Signals(
+            self._stop_reactor,
+            self._shutdown.hurry,
+            self.pids,
+            reactor.callFromThread,
+            partial(self._reload.trigger, Trigger.SIGNAL),
+        )
 
-    def _make_upstream(self, model: ModelConfig, launcher: LocalLauncher) -> Upstream:
+    def _make_upstream(self, model: ModelConfig) -> Upstream:
         return Upstream(
             model,
             clock=self._reactor,
-            launcher=launcher,
+            launcher=self._launcher,
             probe_agent=self._agent,
             events=self.router,
             on_output=self.logs.model(model.id).write,
@@ -123,16 +157,25 @@ class DaemonService(Service):
         """Begin to serve."""
         # Twisted's reactor goes by the wall clock, which may be set while timers run.
         self._reactor.seconds = time.monotonic
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        # What is there now stays; collections that a reload causes need not look at it, which takes 50 ms.
+        gc.freeze()
         self._bind()
         Service.startService(self)
         os.umask(self._umask)
         raise_descriptor_limit()
         self._stdout = NonBlockingWriter(self._reactor)
-        for warning in (*self.config.warnings, *not_yet(self.config, is_watching=self._is_watching)):
-            self._log.warn("{warning}", warning=warning)
+        self._warn(Config())
         self._announce()
         self._reactor.callWhenRunning(self._running)
         self._reactor.addSystemEventTrigger("during", "shutdown", leave_soon)
+
+    def _warn(self, before: Config) -> None:
+        """Say what looks wrong, unless that has been said before."""
+        said = {*before.warnings, *not_yet(before)}
+        for warning in (*self.config.warnings, *not_yet(self.config)):
+            if warning not in said:
+                self._log.warn("{warning}", warning=warning)
 
     def _announce(self) -> None:
         bound = getattr(self._port.getHost(), "port", 0) if self._port is not None else 0
@@ -142,15 +185,68 @@ class DaemonService(Service):
 
     def _running(self) -> None:
         self._signals.install()
-        if self.config.preload:
-            urls = {model: upstream.base_url for model, upstream in self._upstreams.items()}
+        if self._watcher is not None:
+            self._watcher.start()
+        self._preload(self.config.preload)
+
+    def _preload(self, models: Sequence[ModelId]) -> None:
+        """Load models in order, after those that are being loaded already."""
+        if models:
+            urls = {model: upstream.base_url for model, upstream in self.router.supervisors.items()}
             preload = Preload(self.router, urls, self._agent, self._reactor)
-            self._preloading = preload.run(self.config.preload)
+            before = self._preloading or succeed(None)
+            self._preloading = before.addCallback(lambda _: preload.run(models) if self.running else None)
             self._preloading.addErrback(self._preload_ended)
 
     def _preload_ended(self, failure: Any) -> None:
         if not failure.check(CancelledError):
             self._log.failure("preload broke", failure)
+
+    # ----------------------------------------------------------------- reload
+
+    def reload_document(self) -> Mapping[str, Any]:
+        """Describe the last reload."""
+        return self._reload.report.document()
+
+    def held_ports(self) -> HeldPorts:
+        """See :class:`llamaswap.reload.Reloadable`."""
+        known = self.router.supervisors.values()
+        return HeldPorts(
+            {u.model: u.config.port for u in known if u.config.port is not None},
+            [urlsplit(u.base_url).port or 0 for u in known if u.state.counts_as_running],
+        )
+
+    def commit(self, prepared: Prepared, difference: Difference) -> None:
+        """See :class:`llamaswap.reload.Reloadable`."""
+        before, self.config = self.config, prepared.config
+        upstreams = {m.id: self._configured(m) for m in self.config.models.values()}
+        self.logs.apply(self.config)
+        self._site.change_limits(self.config.http)
+        self._shutdown.reserve(longest_grace_seconds(self.config))
+        event = Reconfigured(
+            facts=prepared.facts,
+            planner=prepared.planner,
+            planner_name=self.config.router.use,
+            restarted=frozenset(difference.restarted),
+            removed=frozenset(difference.removed),
+            drain_seconds=float(self.config.reload_drain_seconds),
+            at_mono=self._reactor.seconds(),
+            enforces=self.config.router.enforce_on_reload,
+        )
+        self.router.reconfigure(upstreams, event)
+        self._planner.close()
+        self._planner = prepared.planner
+        self._warn(before)
+        fresh = {*difference.added, *difference.restarted}
+        self._preload([model for model in self.config.preload if model in fresh])
+
+    def _configured(self, model: ModelConfig) -> Upstream:
+        """Give a model's supervisor, an old acquaintance or a new one."""
+        upstream = self.router.supervisors.get(model.id)
+        if upstream is None:
+            return self._make_upstream(model)
+        upstream.reconfigure(model)
+        return upstream
 
     # ----------------------------------------------------------------- end
 
@@ -171,6 +267,9 @@ class DaemonService(Service):
 
     def refuse_new(self) -> None:
         """See :class:`llamaswap.shutdown.Ending`."""
+        self._reload.refuse()
+        if self._watcher is not None:
+            self._watcher.stop()
         if self._preloading is not None:
             self._preloading.cancel()
         self.router.begin_shutdown()
@@ -202,11 +301,10 @@ class DaemonService(Service):
             self._stdout.close()
 
 
-def not_yet(config: Config, *, is_watching: bool) -> list[str]:
+def not_yet(config: Config) -> list[str]:
     """Name what is configured and has no effect in this version, so that nobody relies on it."""
     default = Config()
     asked = {
-        "-watch-config": is_watching,
         "peers": bool(config.peers),
         "selectors": bool(config.selectors),
         "profiles": bool(config.profiles),
@@ -226,6 +324,11 @@ def not_yet(config: Config, *, is_watching: bool) -> list[str]:
         ),
     }
     return [f"{name} is configured, but has no effect yet" for name, is_asked in asked.items() if is_asked]
+
+
+def longest_grace_seconds(config: Config) -> float:
+    """Give the longest time that any model's process may take to end."""
+    return float(max((m.unload_timeout_seconds for m in config.models.values()), default=0))
 
 
 def raise_descriptor_limit() -> None:

@@ -95,6 +95,10 @@ class Shutdown:
             Deferred.fromCoroutine(self._run()).addBoth(self._finish).addErrback(self._broke)
         return waiter
 
+    def reserve(self, seconds: float) -> None:
+        """Keep so much for the processes from now on; at most :data:`RESERVE_SECONDS` of it."""
+        self._reserve_seconds = min(RESERVE_SECONDS, seconds)
+
     def hurry(self) -> None:
         """Wait for answers no longer, and give the processes one second."""
         self._is_hurried = True
@@ -166,9 +170,8 @@ class Signals:
         hurry: Called for the second signal, likewise.
         pids: Gives the leaders to kill at the third.
         call_from_thread: ``reactor.callFromThread``.
+        reload: Called for each hang-up, on the reactor's thread.
     """
-
-    _log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,
@@ -176,7 +179,9 @@ class Signals:
         hurry: Callable[[], object],
         pids: Callable[[], Collection[int]],
         call_from_thread: Callable[..., object],
+        reload: Callable[[], object],
     ) -> None:
+        self._reload = reload
         self._stop = stop
         self._hurry = hurry
         self._pids = pids
@@ -207,7 +212,7 @@ class Signals:
             os._exit(128 + number)
 
     def _hang_up(self, _number: int, _frame: object) -> None:
-        self._call_from_thread(self._log.warn, "reloading the configuration is not available yet")
+        self._call_from_thread(self._reload)
 
 
 def leave_soon() -> None:

@@ -47,7 +47,7 @@ class Options(usage.Options):
         ["tls-key-file", None, None, "its private key in PEM form"],
     ]
     optFlags: Final = [
-        ["watch-config", None, "reload when the configuration changes (not yet: logs a warning)"],
+        ["watch-config", None, "reload when the configuration changes"],
         ["check", None, "load and check the configuration, print every problem, start nothing"],
         ["strict", None, "with --check: unknown keys are errors"],
         ["list-planners", None, "list the swap planners that are installed"],
@@ -163,7 +163,9 @@ def make_daemon(options: Options) -> DaemonService:
     """
     from twisted.internet import reactor
 
+    from llamaswap.reload import Source
     from llamaswap.service import DaemonService
+    from llamaswap.watch import take_picture
 
     is_tls = bool(options["tls-cert-file"])
     listen = Listen.parse(
@@ -171,8 +173,10 @@ def make_daemon(options: Options) -> DaemonService:
         certificate=_absolute(options["tls-cert-file"]),
         key=_absolute(options["tls-key-file"]),
     )
+    source = Source(_absolute(options["config"]) or None, _absolute(options["config-dir"]) or None, os.environ)
+    watched = take_picture(source.path, source.directory) if options["watch-config"] else None
     config = load_config(options)
-    return DaemonService(reactor, config, listen, is_watching=bool(options["watch-config"]))
+    return DaemonService(reactor, config, listen, source, watched=watched)
 
 
 def _absolute(path: str | None) -> str:

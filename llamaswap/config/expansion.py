@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Final
 
 from llamaswap.config import defaults, leftovers
@@ -21,6 +22,27 @@ _PORT_REFERENCE: Final = f"${{{PORT}}}"
 
 
 @dataclass(frozen=True, slots=True)
+class HeldPorts:
+    """Ports that a reload must not hand out to others.
+
+    Attributes:
+        by_model: Those that were handed out before; the models keep them.
+        others: Those at which something else may still answer.
+    """
+
+    by_model: Mapping[str, int] = field(default_factory=dict)
+    others: Collection[int] = ()
+
+    def free(self, start_port: int) -> Iterator[int]:
+        """Give what is not held, from ``start_port`` upwards, without end."""
+        taken = {*self.by_model.values(), *self.others}
+        return (port for port in count(start_port) if port not in taken)
+
+
+NO_PORTS: Final = HeldPorts()
+
+
+@dataclass(frozen=True, slots=True)
 class Expanded:
     """A tree without macros.
 
@@ -33,12 +55,13 @@ class Expanded:
     ports: Mapping[str, int]
 
 
-def expand(tree: MapNode, known_sections: Collection[str], problems: Problems) -> Expanded:
+def expand(tree: MapNode, known_sections: Collection[str], held: HeldPorts, problems: Problems) -> Expanded:
     """Replace all macros, hand out ports, and close the stages up to the leftovers.
 
     Args:
         tree: The merged configuration.
         known_sections: Top-level keys whose values are searched for leftover references.
+        held: Ports that are in use already.
         problems: Gets the errors.
 
     Raises:
@@ -53,17 +76,21 @@ def expand(tree: MapNode, known_sections: Collection[str], problems: Problems) -
     problems.close(Stage.MACROS)
 
     tree = _expanded_rest(tree, Substitution(shared, problems))
-    next_port = _start_port(tree, problems)
+    start_port = _start_port(tree, problems)
     problems.close(Stage.START_PORT)
 
     ports: dict[str, int] = {}
+    free_ports = held.free(start_port)
+    next_port = next(free_ports)
     expanded: dict[str, Node] = {}
     for name, (node, place) in sorted(models.items()):
         model = _Model(name, place, effective(name, shared, own[name]), problems)
-        expanded[name], uses_port = model.expanded(node, next_port)
+        kept_port = held.by_model.get(name, 0)
+        port = kept_port if kept_port >= start_port else next_port
+        expanded[name], uses_port = model.expanded(node, port)
         if uses_port:
-            ports[name] = next_port
-            next_port += 1
+            ports[name] = port
+            next_port = next(free_ports) if port == next_port else next_port
     problems.close(Stage.EXPANSION)
 
     _check_leftovers(tree, expanded, (shared, own), known_sections, problems)

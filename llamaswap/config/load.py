@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from llamaswap.config import defaults
-from llamaswap.config.expansion import expand
+from llamaswap.config.expansion import NO_PORTS, HeldPorts, expand
 from llamaswap.config.fields import Record
 from llamaswap.config.filters import build_filters
 from llamaswap.config.general import build_general, build_ignore_paths, check_api_keys, check_general
@@ -37,6 +37,7 @@ def load(
     environ: Mapping[str, str],
     planners: Collection[str] = (),
     launchers: Collection[str] = (defaults.LAUNCHER,),
+    held: HeldPorts = NO_PORTS,
 ) -> Config:
     """Read, merge, expand, convert and check a configuration.
 
@@ -46,6 +47,7 @@ def load(
         environ: Variables for ``${env.NAME}``.
         planners: Names of the installed planners that ``routing.router.use`` may name.
         launchers: Names of the launchers that models may name.
+        held: Ports that are in use already; models that have one keep it.
 
     Raises:
         ConfigError: Nothing of the configuration can be used. Its text has one line per problem,
@@ -53,7 +55,7 @@ def load(
     """
     problems = Problems()
     files = find_sources(path, directory, problems)
-    expanded = expand(read_tree(files, environ, problems), {field.key for field in ROOT.fields}, problems)
+    expanded = expand(read_tree(files, environ, problems), {field.key for field in ROOT.fields}, held, problems)
     root = ROOT.read(expanded.tree, Place(), problems)
 
     models: Mapping[str, Record] = root["models"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from llamaswap.errors import ConfigError
+from llamaswap.errors import ConfigError, ConfigProblem
 
 _SHORTEST_SECRET: Final = 6
 """Characters; shorter environment values are no secrets, and hiding them would spoil messages."""
@@ -81,11 +81,18 @@ class Problems:
         self.warnings: list[str] = []
         self.unknown_keys: list[str] = []
         self.secrets: dict[str, str] = {}
-        self._errors: list[tuple[Stage, str]] = []
+        self._errors: list[tuple[Stage, str, ConfigProblem]] = []
 
     def add(self, stage: Stage, place: Place, text: str) -> None:
         """Note an error; ``text`` says what is wrong, in one line."""
-        self._errors.append((stage, self._line(place, text)))
+        mark = place.mark
+        problem = ConfigProblem(
+            hide(text, self.secrets).removeprefix(f"{place.path}: "),
+            mark.file if mark is not None and mark.file else None,
+            mark.line if mark is not None and mark.line else None,
+            place.path or None,
+        )
+        self._errors.append((stage, self._line(place, text), problem))
 
     def warn(self, place: Place, text: str) -> None:
         """Note a warning."""
@@ -106,7 +113,7 @@ class Problems:
         found = [error for error in self._errors if error[0] <= stage]
         if found:
             found.sort(key=lambda error: error[0])
-            raise ConfigError("\n".join(line for _, line in found))
+            raise ConfigError("\n".join(line for _, line, _ in found), [problem for *_, problem in found])
 
     def _line(self, place: Place, text: str) -> str:
         parts = [str(place.mark)] if place.mark is not None else []

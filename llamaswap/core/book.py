@@ -47,6 +47,19 @@ class RequestBook:
         self.queue: list[Request] = []
         self.last_used_mono: dict[ModelId, float] = {}
 
+    def reconfigure(self, facts: Mapping[ModelId, ModelFacts]) -> None:
+        """Follow other facts from now on; the queue is put into the order of the new priorities."""
+        self._facts = facts
+        for model in facts:
+            self._reserved.setdefault(model, set())
+            self._in_flight.setdefault(model, set())
+        self.queue.sort(key=lambda request: -facts[request.model].priority)
+
+    def forget(self, model: ModelId) -> None:
+        """Forget a model that has no request."""
+        del self._reserved[model], self._in_flight[model]
+        self.last_used_mono.pop(model, None)
+
     def is_full(self, model: ModelId) -> bool:
         """Whether the model's limit is reached."""
         return len(self._reserved[model]) >= self._facts[model].limit

@@ -6,10 +6,12 @@ no clock of its own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llamaswap.core.values import (
     Generation,
+    ModelFacts,
     ModelId,
     RequestId,
     StopReason,
@@ -18,6 +20,7 @@ from llamaswap.core.values import (
     UnloadId,
 )
 from llamaswap.errors import LlamaSwapError
+from llamaswap.interfaces import ISwapPlanner
 
 # --------------------------------------------------------------------------- events
 
@@ -130,6 +133,31 @@ class ShutdownBegan:
     at_mono: float
 
 
+@dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """Another configuration holds from now on.
+
+    Attributes:
+        facts: By id, every model that it has.
+        planner: Decides from now on.
+        planner_name: What it is called.
+        restarted: Models whose processes are of no use any more.
+        removed: Models that it has no more.
+        drain_seconds: What requests in flight of those two get at most.
+        enforces: Whether idle models that the new rules forbid together are unloaded at once.
+        at_mono: Now.
+    """
+
+    facts: Mapping[ModelId, ModelFacts]
+    planner: ISwapPlanner
+    planner_name: str
+    restarted: frozenset[ModelId]
+    removed: frozenset[ModelId]
+    drain_seconds: float
+    at_mono: float
+    enforces: bool = False
+
+
 Event = (
     Arrived
     | RequestGone
@@ -141,6 +169,7 @@ Event = (
     | ProcessExited
     | Tick
     | ShutdownBegan
+    | Reconfigured
 )
 
 # --------------------------------------------------------------------------- commands
@@ -191,6 +220,7 @@ class CancelSwap:
     """Do not start the swap's target any more, or abort its start; ``SwapFinished`` still follows."""
 
     swap: SwapId
+    reason: StopReason = StopReason.USER
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,4 +247,11 @@ class WakeAt:
     at_mono: float
 
 
-Command = Serve | Refuse | Swap | CancelSwap | Unload | Position | WakeAt
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    """Let go of a model's supervisor: the model was removed, and nothing of it is left."""
+
+    model: ModelId
+
+
+Command = Serve | Refuse | Swap | CancelSwap | Unload | Position | WakeAt | Dismiss

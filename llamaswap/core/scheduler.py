@@ -19,22 +19,23 @@ a planner can see about processes changes, so that the common request asks no pl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import count
 from math import inf
-from types import MappingProxyType
 from typing import assert_never
 
 from llamaswap.core import values
 from llamaswap.core.book import Request, RequestBook
+from llamaswap.core.departures import Departures
 from llamaswap.core.messages import (
     Arrived,
     CancelSwap,
     Command,
+    Dismiss,
     Event,
     IdleExpired,
     Position,
     ProcessExited,
+    Reconfigured,
     Refuse,
     RequestGone,
     Serve,
@@ -54,7 +55,6 @@ from llamaswap.core.values import (
     Generation,
     ModelFacts,
     ModelId,
-    ModelView,
     PlanView,
     ProcessState,
     StopReason,
@@ -62,6 +62,7 @@ from llamaswap.core.values import (
     SwapReason,
     UnloadId,
 )
+from llamaswap.core.views import Moment, Up, forbidden_idle, plan_view
 from llamaswap.errors import (
     ConcurrencyLimitError,
     LlamaSwapError,
@@ -71,12 +72,6 @@ from llamaswap.errors import (
     SwapRefusedError,
 )
 from llamaswap.interfaces import ISwapPlanner
-
-
-@dataclass(frozen=True, slots=True)
-class _Up:
-    generation: Generation
-    since_mono: float
 
 
 class Scheduler:
@@ -95,10 +90,10 @@ class Scheduler:
         self._book = RequestBook(facts)
         self._swaps: dict[SwapId, ActiveSwap] = {}
         self._swap_to: dict[ModelId, ActiveSwap] = {}
-        self._up: dict[ModelId, _Up] = {}
+        self._up: dict[ModelId, Up] = {}
         self._exited: dict[ModelId, Generation] = {}
         self._generation: dict[ModelId, Generation] = {}
-        self._unloads: dict[UnloadId, frozenset[ModelId]] = {}
+        self._departures = Departures()
         self._clear: set[ModelId] = set()
         self._is_shutting_down = False
         self._wake_mono = inf
@@ -107,11 +102,24 @@ class Scheduler:
 
     # ----------------------------------------------------------------- events
 
-    def handle(self, event: Event) -> list[Command]:  # noqa: C901, PLR0911
+    def handle(self, event: Event) -> list[Command]:
         """Take one event in; give the commands that it causes, in order.
 
         Never raises for an id that it no longer knows: late news is no news.
         """
+        commands = self._react(event)
+        if self._departures.removed:
+            commands += self._dismiss()
+        return commands + self._wake(self._departures.deadline_mono)
+
+    def _wake(self, at_mono: float) -> list[Command]:
+        """Ask for a tick; one tick looks at everything, so the earliest wish is the one that counts."""
+        if at_mono >= self._wake_mono:
+            return []
+        self._wake_mono = at_mono
+        return [WakeAt(at_mono)]
+
+    def _react(self, event: Event) -> list[Command]:  # noqa: C901, PLR0911
         match event:
             case Arrived():
                 return self._arrive(event)
@@ -131,15 +139,17 @@ class Scheduler:
                 return self._exited_by_itself(event)
             case Tick():
                 self._wake_mono = inf
-                return self._review(event.at_mono)
+                return self._retire(event.at_mono) + self._review(event.at_mono)
             case ShutdownBegan():
                 return self._shut_down()
+            case Reconfigured():
+                return self._reconfigure(event)
             case _:
                 assert_never(event)
 
     def _arrive(self, event: Arrived) -> list[Command]:
         model = event.model
-        if model not in self._facts:
+        if model not in self._facts or model in self._departures.removed:
             return [Refuse(event.request, ModelNotFoundError("no local server found for requested model"))]
         if self._is_shutting_down:
             return [Refuse(event.request, ShuttingDownError("llama-swap is shutting down"))]
@@ -162,7 +172,9 @@ class Scheduler:
         self._book.last_used_mono[request.model] = event.at_mono
         if self._book.is_in_flight(request):
             self._book.release(request)
-            return [] if self._book.in_flight(request.model) else self._review(event.at_mono)
+            if self._book.in_flight(request.model):
+                return []
+            return self._retire(event.at_mono) + self._review(event.at_mono)
         commands: list[Command] = []
         swap = self._swap_to.get(request.model)
         if swap is not None and request.id in swap.waiters:
@@ -198,8 +210,8 @@ class Scheduler:
             if not swap.is_evicting:
                 self._up.pop(swap.target, None)
             commands += self._refuse_all(list(swap.waiters.values()), error)
-        elif not self._is_unloading(swap.target):
-            self._up[swap.target] = _Up(event.generation, event.at_mono)
+        elif not self._departures.holds(swap.target):
+            self._up[swap.target] = Up(event.generation, event.at_mono)
             self._generation[swap.target] = event.generation
             commands += [self._serve(waiter) for waiter in swap.waiters.values()]
         self._planner.swap_finished(self._view(event.at_mono), swap.view(), swap.outcome(event.at_mono, error))
@@ -208,10 +220,9 @@ class Scheduler:
     def _unload(self, event: UnloadAsked) -> list[Command]:
         commands: list[Command] = []
         error = ModelUnloadedError(f"unspecific error: {self._planner_name}: model unloaded")
-        for swap in list(self._swaps.values()):
+        for swap in self._swaps.values():
             if swap.target in event.models:
-                commands += self._refuse_all(list(swap.waiters.values()), error)
-                swap.waiters.clear()
+                commands += self._refuse_all(swap.take_waiters(), error)
                 commands += self._cancel(swap)
         commands += self._refuse_all(self._book.take_waiting(lambda r: r.model in event.models), error)
         self._hold(event.unload, event.models)
@@ -229,18 +240,20 @@ class Scheduler:
         return [Unload(event.unload, models, StopReason.IDLE_TIMEOUT)]
 
     def _hold(self, unload: UnloadId, models: frozenset[ModelId]) -> None:
-        self._unloads[unload] = models
+        self._departures.begin_unload(unload, models)
         for model in models:
             self._up.pop(model, None)
         self._clear.clear()
 
     def _unload_finished(self, event: UnloadFinished) -> list[Command]:
-        if self._unloads.pop(event.unload, None) is None:
+        if not self._departures.end_unload(event.unload):
             return []
         self._clear.clear()
         return self._review(event.at_mono)
 
     def _exited_by_itself(self, event: ProcessExited) -> list[Command]:
+        if event.model not in self._facts:
+            return []
         self._exited[event.model] = max(event.generation, self._exited.get(event.model, event.generation))
         up = self._up.get(event.model)
         if up is None or up.generation > event.generation:
@@ -255,10 +268,55 @@ class Scheduler:
         error = ShuttingDownError("llama-swap is shutting down")
         commands: list[Command] = []
         for swap in self._swaps.values():
-            commands += self._refuse_all(list(swap.waiters.values()), error)
-            swap.waiters.clear()
+            commands += self._refuse_all(swap.take_waiters(), error)
             commands += self._cancel(swap)
         return commands + self._refuse_all(self._book.take_waiting(lambda _: True), error)
+
+    # ----------------------------------------------------------------- reload
+
+    def _reconfigure(self, event: Reconfigured) -> list[Command]:
+        if self._is_shutting_down:
+            return []
+        commands: list[Command] = []
+        leaving = event.restarted | event.removed
+        waiters: list[Request] = []
+        for swap in self._swaps.values():
+            if swap.target in leaving:
+                waiters += swap.take_waiters()
+                commands += self._cancel(swap, StopReason.RELOAD)
+        self._book.queue[:0] = sorted(waiters, key=lambda r: r.admitted_mono)
+        gone = self._book.take_waiting(lambda r: r.model in event.removed)
+        commands += self._refuse_all(gone, ModelNotFoundError("model removed by configuration reload"))
+        self._departures.removed = (self._departures.removed | event.removed) - event.facts.keys()
+        leftover = {model: self._facts[model] for model in self._departures.removed}
+        self._facts = {**event.facts, **leftover}
+        self._book.reconfigure(self._facts)
+        self._planner, self._planner_name = event.planner, event.planner_name
+        if event.enforces:
+            leaving |= forbidden_idle(event.planner, self._view(event.at_mono))
+        self._departures.retire(leaving, event.at_mono + event.drain_seconds)
+        for model in leaving:
+            self._up.pop(model, None)
+        self._clear.clear()
+        return commands + self._retire(event.at_mono) + self._review(event.at_mono)
+
+    def _retire(self, now: float) -> list[Command]:
+        """Unload what a reload left for later, if its time has come."""
+        due = self._departures.take_due(now, self._book.in_flight)
+        return [Unload(unload, frozenset({model}), StopReason.RELOAD) for unload, model in due]
+
+    def _dismiss(self) -> list[Command]:
+        """Forget removed models of which nothing is left."""
+        removed = self._departures.removed
+        gone = [m for m in removed if not (self._departures.holds(m) or self._book.reserved(m) or m in self._swap_to)]
+        for model in gone:
+            removed.discard(model)
+            self._book.forget(model)
+            self._facts = {m: facts for m, facts in self._facts.items() if m != model}
+            self._exited.pop(model, None)
+            self._generation.pop(model, None)
+            self._clear.clear()
+        return [Dismiss(model) for model in gone]
 
     # ----------------------------------------------------------------- decisions
 
@@ -271,20 +329,19 @@ class Scheduler:
                 return False
             swap.waiters[request.id] = request
             return True
-        if self._is_unloading(model):
+        if self._departures.holds(model):
             return False
         decision = self._planner.plan(self._view(now), model)
         match decision:
             case values.Evict():
                 return self._act(request, decision, now, commands)
             case values.Wait():
-                # One tick looks at the whole queue, so the earliest wish is the one that counts.
-                if decision.recheck is not None and decision.recheck < self._wake_mono:
-                    self._wake_mono = decision.recheck
-                    commands.append(WakeAt(decision.recheck))
+                if decision.recheck is not None:
+                    commands += self._wake(decision.recheck)
                 return False
             case values.Refuse():
-                commands += self._refuse_all([request], _refusal(decision))
+                error = SwapRefusedError(f"swap refused: {decision.reason}", decision.status, decision.retry_after)
+                commands += self._refuse_all([request], error)
                 return True
             case _:
                 assert_never(decision)
@@ -338,20 +395,17 @@ class Scheduler:
             self._book.release(request)
         return [Refuse(request.id, error) for request in requests]
 
-    def _cancel(self, swap: ActiveSwap) -> list[Command]:
+    def _cancel(self, swap: ActiveSwap, reason: StopReason = StopReason.USER) -> list[Command]:
         if swap.is_cancelled:
             return []
         swap.is_cancelled = True
-        return [CancelSwap(swap.id)]
-
-    def _is_unloading(self, model: ModelId) -> bool:
-        return any(model in models for models in self._unloads.values())
+        return [CancelSwap(swap.id, reason)]
 
     # ----------------------------------------------------------------- views
 
     def state(self, model: ModelId) -> ProcessState:
         """Give the state of a configured model as planning sees it."""
-        if self._is_unloading(model):
+        if self._departures.holds(model):
             return ProcessState.STOPPING
         if any(model in swap.evict and swap.is_evicting for swap in self._swaps.values()):
             return ProcessState.STOPPING
@@ -361,38 +415,6 @@ class Scheduler:
 
     def _view(self, now: float) -> PlanView:
         states = {model: self.state(model) for model in self._facts}
-        return PlanView(
-            serial=(serial := next(self._serials)),
-            seed=serial,
-            now=now,
-            models=MappingProxyType({m: self._model_view(f, states[m]) for m, f in self._facts.items()}),
-            running=tuple(sorted(m for m, s in states.items() if s.counts_as_running)),
-            swaps=tuple(swap.view() for swap in self._swaps.values()),
-            queue=self._book.queue_view(now),
-        )
-
-    def _model_view(self, facts: ModelFacts, state: ProcessState) -> ModelView:
-        up = self._up.get(facts.id)
-        return ModelView(
-            id=facts.id,
-            state=state,
-            generation=self._generation.get(facts.id, Generation(0)),
-            in_flight=self._book.in_flight(facts.id),
-            reserved=self._book.reserved(facts.id),
-            limit=facts.limit,
-            priority=facts.priority,
-            ready_since=up.since_mono if up is not None else None,
-            last_used=self._book.last_used_mono.get(facts.id),
-            ttl=facts.ttl,
-            grace=facts.grace,
-            persistent=facts.persistent,
-            group=facts.group,
-            evict_cost=facts.evict_cost,
-            metadata=facts.metadata,
-        )
-
-
-def _refusal(decision: values.Refuse) -> SwapRefusedError:
-    error = SwapRefusedError(f"swap refused: {decision.reason}", decision.status)
-    error.retry_after_seconds = decision.retry_after
-    return error
+        swaps = self._swaps.values()
+        moment = Moment(next(self._serials), now, self._facts, states, self._up, self._generation, swaps)
+        return plan_view(moment, self._book)

@@ -51,6 +51,12 @@ class ActiveSwap:
         """Whether a swap to ``model`` that stops ``evict`` must not run beside this one."""
         return self.target in evict or model in self.evict or not evict.isdisjoint(self.evict)
 
+    def take_waiters(self) -> list[Request]:
+        """Take all waiters out, in order of arrival."""
+        waiters = list(self.waiters.values())
+        self.waiters.clear()
+        return waiters
+
     def view(self) -> SwapView:
         """Show it to planners."""
         phase = SwapPhase.EVICTING if self.is_evicting else SwapPhase.STARTING

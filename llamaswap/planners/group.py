@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from zope.interface import implementer
 
@@ -31,6 +31,10 @@ class _Group:
         return self.exclusive and not other.persistent
 
 
+_DEFAULT: Final = _Group("(default)", swap=True, exclusive=True, persistent=False)
+"""The group of a model that a reload removed, and whose process is not gone yet."""
+
+
 @implementer(ISwapPlanner)
 @dataclass(frozen=True, slots=True)
 class GroupPlanner:
@@ -45,7 +49,7 @@ class GroupPlanner:
     def plan(self, view: PlanView, target: ModelId) -> Decision:
         """See :meth:`llamaswap.interfaces.ISwapPlanner.plan`."""
         mine = self.group_of[target]
-        victims = frozenset(m for m in view.running if m != target and mine.evicts(self.group_of[m]))
+        victims = frozenset(m for m in view.running if m != target and mine.evicts(self.group_of.get(m, _DEFAULT)))
         if not victims:
             return Evict(victims)
         return Evict(victims, cost=len(victims), reason=f"group {mine.name}: {', '.join(sorted(victims))} must go")

@@ -37,6 +37,15 @@ class IdleTimer:
         """Count from now."""
         self._used_mono = self._clock.seconds()
 
+    def change(self, ttl_seconds: float) -> None:
+        """Have another time to live, counted from the newest use as before."""
+        if ttl_seconds == self._ttl_seconds:
+            return
+        self.cancel()
+        self._ttl_seconds = ttl_seconds
+        if ttl_seconds > 0:
+            self._arm(max(0.0, self._used_mono + ttl_seconds - self._clock.seconds()))
+
     def cancel(self) -> None:
         """Stop for good."""
         if self._timer is not None:

@@ -97,7 +97,7 @@ class Upstream:
 
     Attributes:
         model: Its id.
-        config: As given.
+        config: The one in force.
     """
 
     _log: ClassVar[Logger] = Logger()
@@ -172,6 +172,15 @@ class Upstream:
         """Count the time to live from now: somebody used the model."""
         if self._life is not None and self._life.idle is not None:
             self._life.idle.touch()
+
+    def reconfigure(self, config: ModelConfig) -> None:
+        """Follow another configuration of the same model.
+
+        A process that exists goes on as it was started; its time to live and its grace are the new ones.
+        """
+        self.config = config
+        if self._life is not None and self._life.idle is not None:
+            self._life.idle.change(config.ttl_seconds)
 
     def ensure_ready(self) -> Deferred[Generation]:
         """Have a ready process: the one there is, or a new one.

@@ -174,6 +174,12 @@ class Logs:
             monitor.feeds = (self.upstream.write,)
         return monitor
 
+    def forget(self, model: ModelId) -> None:
+        """End the log of a model that is no more."""
+        monitor = self._models.pop(model, None)
+        if monitor is not None:
+            monitor.end_readers()
+
     def line(self, level: LogLevel, text: str, **fields: object) -> None:
         """Write one line of our own at once; see :meth:`OwnLines.line`."""
         self.own_lines.line(level, text, **fields)

@@ -42,6 +42,7 @@ class AdminRoutes:
             ("/models", self.models),
             ("/running", self.running),
             ("/unload", self.unload),
+            ("/api/reload", self.reload),
             ("/health", _health),
             ("/wol-health", _health),
             ("/api/version", _version),
@@ -68,6 +69,10 @@ class AdminRoutes:
             if snapshot.state.counts_as_running and snapshot.model in models
         ]
         return answers.document(request, {"running": shown})
+
+    def reload(self, request: IRequest) -> bytes:
+        """Answer ``GET /api/reload`` with what became of the last reload."""
+        return answers.document(request, self._daemon.reload_document())
 
     async def unload(self, request: IRequest) -> bytes:
         """Answer ``GET /unload`` when everything is stopped; HEAD stops nothing."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Protocol
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -56,3 +56,6 @@ class Daemon(Protocol):
     @property
     def logs(self) -> Logs:
         """All logs."""
+
+    def reload_document(self) -> Mapping[str, Any]:
+        """Describe the last reload."""

@@ -36,6 +36,11 @@ class Deadlines:
         self._held_up: set[Sender] = set()
         self._timer: IDelayedCall | None = None
 
+    def change(self, head_seconds: float, body_seconds: float) -> None:
+        """Have other limits; what is due already stays due."""
+        self._head_seconds = head_seconds
+        self._body_seconds = body_seconds
+
     def expect_head(self, sender: Sender) -> None:
         """Give a client time to send the rest of a head; further pieces do not gain time."""
         if sender not in self._due_mono:

@@ -302,6 +302,11 @@ class EdgeSite(Site):
         """Stop looking for overdue clients."""
         self.deadlines.stop()
 
+    def change_limits(self, limits: HTTPConfig) -> None:
+        """Have other limits from now on."""
+        self.limits = limits
+        self.deadlines.change(limits.header_timeout_seconds, limits.body_timeout_seconds)
+
     def close_idle(self) -> None:
         """Close connections on which no request is under way now, and the others after their answer."""
         self.is_closing = True

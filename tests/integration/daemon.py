@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -64,6 +65,7 @@ class Daemon:
         flags: Further flags.
 
     Attributes:
+        path: Its configuration file.
         port: Where it listens.
         lines: What it printed so far.
     """
@@ -80,9 +82,9 @@ class Daemon:
         self.port = free_ports(12)
         self.folder = folder
         self.lines: list[str] = []
-        path = folder / "config.yaml"
-        path.write_text(f"startPort: {self.port + 1}\n{config}")
-        self._words = [*command, "-config", str(path), "-listen", f"127.0.0.1:{self.port}", *flags]
+        self.path = folder / "config.yaml"
+        self.write(config)
+        self._words = [*command, "-config", str(self.path), "-listen", f"127.0.0.1:{self.port}", *flags]
         self._env = {**os.environ, **(env or {})}
         self._news = threading.Condition()
         self.process: subprocess.Popen[str]
@@ -157,6 +159,40 @@ class Daemon:
             found: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
             return found
         return []
+
+    def write(self, config: str) -> None:
+        """Write another configuration."""
+        self.path.write_text(f"startPort: {self.port + 1}\n{config}")
+
+    def reload(self, config: str | None = None) -> Any:
+        """Write another configuration, if one is given, reload, and give the report."""
+        if config is not None:
+            self.write(config)
+        serial = self.ask("GET", "/api/reload").json()["serial"]
+        self.process.send_signal(signal.SIGHUP)
+        return self.wait_reload(serial + 1)
+
+    def wait_reload(self, serial: int) -> Any:
+        """Wait until a reload of this number is over, or a later one, and give the report."""
+        end_mono = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < end_mono:
+            report = self.ask("GET", "/api/reload").json()
+            if report["serial"] >= serial and report["status"] != "running":
+                return report
+            with self._news:
+                self._news.wait_for(lambda: False, 0.02)
+        msg = f"no reload {serial} in:\n{''.join(self.lines)}"
+        raise AssertionError(msg)
+
+    def pids(self) -> dict[str, int]:
+        """Give the pid of each model's process, by what the command line says."""
+        found = {}
+        for process in self.tree():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                words = process.cmdline()
+                if "--name" in words:
+                    found[words[words.index("--name") + 1]] = process.pid
+        return found
 
     def connect(self) -> http.client.HTTPConnection:
         """Open a connection of one's own."""

@@ -375,3 +375,11 @@ def test_a_finished_request_leaves_nothing_for_the_collector() -> None:
 def alive() -> list[type]:
     kinds = (EdgeRequest, Forwarding, HopCall)
     return sorted((type(each) for each in gc.get_objects() if type(each) in kinds), key=lambda kind: kind.__name__)
+
+
+def test_other_limits_hold_for_what_comes_next() -> None:
+    edge = Edge()
+    edge.site.change_limits(HTTPConfig(header_timeout_seconds=5, max_header_bytes=100))
+    end = edge.connect()
+    assert not overdue(edge, end, 4)
+    assert overdue(edge, end, 3)

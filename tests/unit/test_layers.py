@@ -19,7 +19,7 @@ LAYERS: Final = (
     {"runner"},
     {"router"},
     {"web"},
-    {"listen", "preload", "shutdown"},
+    {"listen", "preload", "shutdown", "reload", "watch", "background"},
     {"service"},
     {"tap"},
     {"cli"},

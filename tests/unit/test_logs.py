@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Literal
+from unittest import mock
 
 import pytest
 from twisted.internet.task import Clock
@@ -234,3 +235,15 @@ def test_h82_every_reader_of_every_log_ends_at_shutdown_and_the_logs_go_on(clock
     logs.line(LogLevel.info, "shutdown complete")
     assert stdout == [b"[INFO] shutdown complete\n"]
     assert clock.getDelayedCalls() == []
+
+
+def test_the_log_of_a_model_that_is_gone_ends_and_a_later_one_begins_empty() -> None:
+    logs = Logs(Config(), Clock(), lambda *_: None, lambda _: None)
+    model = ModelId("a")
+    reader = mock.Mock()
+    logs.model(model).write(b"old\n")
+    logs.model(model).add_reader(reader, with_history=False)
+    logs.forget(model)
+    logs.forget(model)
+    reader.end.assert_called_once_with()
+    assert logs.model(model).history() == b""

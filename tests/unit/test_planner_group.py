@@ -63,3 +63,12 @@ def test_the_target_itself_is_never_a_victim() -> None:
 def test_a_model_without_a_group_is_refused() -> None:
     with pytest.raises(PlannerConfigError, match="every model in a group"):
         factory.build(groups(g=["t"]), facts("t", "r"))
+
+
+def test_a_model_that_was_removed_and_still_runs_counts_as_one_without_a_group() -> None:
+    planner = factory.build(groups(x=["a"], y={"members": ["b"], "exclusive": False}), {})
+    view = PlanView(1, 0.0, {}, running=(ModelId("gone"),))
+    assert planner.plan(view, ModelId("a")) == Evict(
+        frozenset({ModelId("gone")}), cost=1, reason="group x: gone must go"
+    )
+    assert planner.plan(view, ModelId("b")) == Evict(frozenset())

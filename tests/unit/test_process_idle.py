@@ -73,3 +73,33 @@ def test_zero_is_for_ever() -> None:
     clock = Clock()
     IdleTimer(clock, 0, lambda: None)
     assert not clock.getDelayedCalls()
+
+
+def test_another_time_to_live_counts_from_the_old_stamp() -> None:
+    clock = Clock()
+    timer, reports = seconds_of_reports(clock, 50)
+    pass_time(clock, 4)
+    timer.change(5)
+    pass_time(clock, 1)
+    assert reports == [5.0]
+
+
+def test_a_shorter_time_to_live_that_is_over_already_reports_at_once() -> None:
+    clock = Clock()
+    timer, reports = seconds_of_reports(clock, 50)
+    pass_time(clock, 10)
+    timer.change(5)
+    clock.advance(0)
+    assert reports == [10.0]
+
+
+def test_a_time_to_live_can_be_taken_away_and_given() -> None:
+    clock = Clock()
+    timer, reports = seconds_of_reports(clock, 5)
+    timer.change(0)
+    pass_time(clock, 10)
+    assert reports == []
+    timer.change(12)
+    timer.change(12)
+    pass_time(clock, 2)
+    assert reports == [12.0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -10,7 +10,8 @@ from unittest import mock
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from llamaswap.config.schema import ModelConfig
+from llamaswap.config.schema import ModelConfig, Timeouts
+from llamaswap.core.messages import Reconfigured
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.values import (
     Evict,
@@ -46,6 +47,7 @@ class FakePool:
     model: ModelId
     generation: int
     is_closed: bool = False
+    timeouts: Timeouts = field(default_factory=Timeouts)
     on_close: list[Callable[[], None]] = field(default_factory=list)
 
     def close(self) -> None:
@@ -184,7 +186,10 @@ class Rig:
         self.clock = Clock()
         self.scheduler = Scheduler(facts, self.planner, "group")
         self.pools: list[FakePool] = []
-        self.router: Router[FakeSupervisor, FakePool] = Router(self.scheduler, self.clock, self._make_pool)
+        self.dismissed: list[ModelId] = []
+        self.router: Router[FakeSupervisor, FakePool] = Router(
+            self.scheduler, self.clock, self._make_pool, self.dismissed.append
+        )
         self.transcript: list[str] = []
         self.upstreams = {m: FakeSupervisor(m, self.router, self.transcript) for m in models}
         self.router.adopt(self.upstreams)
@@ -556,3 +561,85 @@ def test_a_bug_in_cutting_one_client_does_not_keep_its_process_from_ending(logge
     rig.upstreams[A].stopped()
     success_of(done)
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
+
+
+def reconfigured(rig: Rig, *models: ModelId, restarted: Collection[ModelId] = (), drain_seconds: float = 30) -> None:
+    """Give the router a configuration with these models."""
+    facts = {m: ModelFacts(m) for m in models}
+    upstreams = {m: rig.upstreams.setdefault(m, FakeSupervisor(m, rig.router, rig.transcript)) for m in models}
+    removed = frozenset(rig.upstreams.keys() - facts.keys())
+    planner = factory.build(groups(g=list(models)), facts)
+    event = Reconfigured(facts, planner, "group", frozenset(restarted), removed, drain_seconds, rig.clock.seconds())
+    rig.router.reconfigure(upstreams, event)
+
+
+def test_a_reload_keeps_the_connections_and_tells_them_their_new_limits() -> None:
+    rig = Rig(A)
+    rig.up(A)
+    limits = Timeouts(response_header_seconds=3)
+    rig.upstreams[A].config = ModelConfig(id=A, timeouts=limits)
+    reconfigured(rig, A, B)
+    assert rig.pools == [rig.pools[0]]
+    assert not rig.pools[0].is_closed
+    assert rig.pools[0].timeouts is limits
+    assert rig.router.state(B) is ProcessState.STOPPED
+
+
+def test_a_changed_model_is_stopped_for_the_reload_when_its_time_is_over() -> None:
+    rig = Rig(A)
+    waiter = rig.up(A)
+    reconfigured(rig, A, restarted=[A])
+    follower = rig.ask(A)
+    rig.clock.advance(29)
+    assert rig.transcript == ["start a"]
+    rig.clock.advance(1)
+    assert rig.transcript == ["start a", "stop a 7 reload"]
+    assert waiter.heard == [FakePoolOf(A, 1)]
+    rig.upstreams[A].stopped()
+    rig.upstreams[A].ready()
+    assert follower.heard == [1, FakePoolOf(A, 2)]
+
+
+def test_the_supervisor_of_a_removed_model_leaves_when_its_process_has() -> None:
+    rig = Rig(A, B)
+    waiter = rig.up(A)
+    upstream = rig.upstreams[A]
+    reconfigured(rig, B)
+    assert set(rig.router.supervisors) == {A, B}
+    waiter.leave()
+    assert rig.transcript[-1] == "stop a 7 reload"
+    upstream.stopped()
+    assert rig.transcript[-1] == "shut down a 7"
+    assert set(rig.router.supervisors) == {B}
+    assert rig.dismissed == [A]
+
+
+def test_what_a_dismissed_supervisor_still_ends_is_part_of_the_end() -> None:
+    rig = Rig(A, B)
+    shutting: Deferred[None] = Deferred()
+    with mock.patch.object(rig.upstreams[A], "shut_down", return_value=shutting) as shut_down:
+        reconfigured(rig, B)
+        assert set(rig.router.supervisors) == {B}
+        rig.router.stop_all(1.0)
+        assert [call.args for call in shut_down.call_args_list] == [(7.0,), (1.0,)]
+    shutting.callback(None)
+
+
+def test_no_timer_of_a_drain_outlives_the_end() -> None:
+    rig = Rig(A)
+    rig.up(A)
+    reconfigured(rig, A, restarted=[A])
+    assert rig.clock.getDelayedCalls() != []
+    rig.router.begin_shutdown()
+    rig.router.stop_all(1.0)
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_the_start_of_a_changed_model_is_aborted_for_the_reload() -> None:
+    rig = Rig(A)
+    waiter = rig.ask(A)
+    reconfigured(rig, A, restarted=[A])
+    assert rig.transcript[:2] == ["start a", "stop a 7 reload"]
+    rig.upstreams[A].stopped()
+    rig.upstreams[A].ready()
+    assert waiter.heard[-1] == FakePoolOf(A, 2)

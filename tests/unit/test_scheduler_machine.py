@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -26,7 +27,7 @@ LAYOUTS: list[dict[str, dict[str, Any]]] = [
 
 
 class SchedulerMachine(RuleBasedStateMachine):
-    """Plays arrivals, hang-ups, swaps, unloads, crashes, TTL and shutdown in any order."""
+    """Plays arrivals, hang-ups, swaps, unloads, crashes, TTL, reloads and shutdown in any order."""
 
     world: World
 
@@ -90,6 +91,29 @@ class SchedulerMachine(RuleBasedStateMachine):
     def expire(self, data: st.DataObject) -> None:
         """Let an idle time be over."""
         self.world.expire(data.draw(st.sampled_from(sorted(self.world.ready))))
+
+    @rule(layout=st.sampled_from(LAYOUTS), models=st.sets(st.sampled_from(MODELS), min_size=1), data=st.data())
+    def reload(self, layout: dict[str, dict[str, Any]], models: set[str], data: st.DataObject) -> None:
+        """Change rules, limits and priorities, take models away and bring them back, change some."""
+        world = self.world
+        kept = sorted(world.configured & models)
+        restarted = data.draw(st.sets(st.sampled_from(kept))) if kept else set()
+        world.priority = data.draw(st.dictionaries(st.sampled_from(MODELS), st.integers(-2, 2)))
+        settings = {name: {**g, "members": sorted(models.intersection(g["members"]))} for name, g in layout.items()}
+        world.reload(
+            *sorted(models),
+            settings=settings,
+            restarted=restarted,
+            limit=data.draw(st.integers(1, 4)),
+            drain=data.draw(st.sampled_from([0.0, 5.0, 1000.0])),
+            enforces=data.draw(st.booleans()),
+        )
+
+    @precondition(lambda self: self.world.wake != inf)
+    @rule()
+    def time_passes(self) -> None:
+        """Let the time come that the scheduler waits for."""
+        self.world.wait()
 
     @precondition(lambda self: len(self.world.transcript) > 30)
     @rule(really=st.integers(0, 9))

@@ -189,7 +189,8 @@ class TestSignals:
         def run(call: Callable[..., object], *args: Any) -> None:
             call(*args)
 
-        signals = Signals(lambda: heard.append("stop"), lambda: heard.append("hurry"), lambda: [77], run)
+        stop, hurry, reload = (lambda word=word: heard.append(word) for word in ("stop", "hurry", "reload"))
+        signals = Signals(stop, hurry, lambda: [77], run, reload)
         signals.install()
         try:
             yield heard
@@ -208,9 +209,10 @@ class TestSignals:
         killed.assert_called_once_with(77, signal.SIGKILL)
         ended.assert_called_once_with(143)
 
-    def test_h89_hang_up_does_not_end_the_daemon(self, heard: list[str]) -> None:
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert heard == []
+    def test_h89_hang_up_does_not_end_the_daemon_but_reloads_each_time(self, heard: list[str]) -> None:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert heard == ["reload"] * 3
 
 
 def test_killing_a_group_that_is_gone_is_fine() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -337,3 +338,17 @@ def test_news_of_being_ready_that_breaks_ends_the_process_and_its_waiting(logged
     assert world.state == "stopped"
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
     assert not world.clock.getDelayedCalls()
+
+
+def test_another_configuration_leaves_the_process_and_holds_for_the_next_one() -> None:
+    world = World(ttl_seconds=50)
+    world.start()
+    config = replace(world.upstream.config, argv=("other",), proxy="http://127.0.0.1:5900", ttl_seconds=3)
+    world.upstream.reconfigure(config)
+    assert world.upstream.base_url == "http://127.0.0.1:5800"
+    world.wait(3.2)
+    assert world.events.told == ["1: idle"]
+    world.upstream.stop(1.0, StopReason.RELOAD)
+    world.start()
+    assert world.upstream.generation == 2
+    assert world.upstream.base_url == "http://127.0.0.1:5900"

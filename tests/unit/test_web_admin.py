@@ -251,3 +251,7 @@ def test_h44_client_that_leaves_gives_up_the_load_it_waits_for(stack: Stack) -> 
 def _no_pool() -> HopPool:
     """Stand for the connections that nobody uses."""
     return None  # type: ignore[return-value]  # as the docstring says
+
+
+def test_the_last_reload_is_shown() -> None:
+    assert Stack(config_of()).ask("GET", "/api/reload").document == {"serial": 1}

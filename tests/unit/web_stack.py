@@ -111,6 +111,9 @@ class FakeDaemon:
     router: FakeRouter
     logs: Logs
 
+    def reload_document(self) -> Mapping[str, Any]:
+        return {"serial": 1}
+
 
 @dataclass
 class Response:
