@@ -19,6 +19,7 @@ from llamaswap.config.schema import Config, ModelConfig
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.listen import Listen
 from llamaswap.preload import Preload
+from llamaswap.process.death_signal import death_signal_words
 from llamaswap.process.local import LocalLauncher
 from llamaswap.process.upstream import Upstream
 from llamaswap.proxy.agent import HopAgent
@@ -69,7 +70,7 @@ class DaemonService(Service):
         scheduler = Scheduler(config.facts(), build_planner(config), config.router.use)
         self.router: Router[Upstream, HopPool] = Router(scheduler, reactor, self._make_pool)
         self._agent = HopAgent(reactor)
-        launcher = LocalLauncher(reactor)
+        launcher = LocalLauncher(reactor, death_signal=death_signal_words(os.environ))
         self._upstreams = {m.id: self._make_upstream(m, launcher) for m in config.models.values()}
         self.router.adopt(self._upstreams)
         self._site = EdgeSite(App(self).resource(), reactor, self.logs.own_lines, config.http)

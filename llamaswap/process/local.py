@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from llamaswap.interfaces import ExitStatus, ILaunched, IUpstreamLauncher, LaunchSpec
 from llamaswap.process.command import find_executable, start_error, stop_words
+from llamaswap.process.death_signal import can_be_run_by_another
 from llamaswap.process.ending import Ending
 from llamaswap.process.health import IAnswerOwner
 from llamaswap.process.ports import is_port_taken, port_of
@@ -30,10 +31,19 @@ class LocalLauncher:
         reactor: Watches children and their output, keeps time, and offers threads.
         table: The processes of the machine; the real ones unless given.
         spawn: How children are made.
+        death_signal: Words before the command of a leader; see :mod:`llamaswap.process.death_signal`.
     """
 
-    def __init__(self, reactor: Any, *, table: Table | None = None, spawn: Spawn = spawn_in_session) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        table: Table | None = None,
+        spawn: Spawn = spawn_in_session,
+        death_signal: tuple[str, ...] = (),
+    ) -> None:
         self._reactor = reactor
+        self._death_signal = death_signal
         self._table = table or ProcessTable(reactor)
         self._spawn = spawn
         self._instance = uuid4().hex
@@ -46,11 +56,12 @@ class LocalLauncher:
     def _launch(self, spec: LaunchSpec, on_output: Callable[[bytes], None]) -> ILaunched:
         marker = f"{self._instance}/{next(self._numbers)}/{spec.model}"
         was_port_taken = is_port_taken(spec.base_url)
-        leader = self._start(spec, spec.argv, {**spec.env, INSTANCE_VARIABLE: marker}, on_output)
+        env = {**spec.env, INSTANCE_VARIABLE: marker}
+        leader = self._start(spec, spec.argv, env, on_output, before=self._death_signal)
         tree = Tree(self._table, leader.pid, marker)
 
         def start_stop_command() -> Child:
-            # Without the marker: it is not of the tree that it ends.
+            # Without the marker: it is not of the tree that it ends. It finishes its work when we die.
             return self._start(spec, stop_words(spec.stop_argv, leader.pid), spec.env, on_output)
 
         ending = Ending(
@@ -64,10 +75,13 @@ class LocalLauncher:
         argv: tuple[str, ...],
         env: Mapping[str, str],
         on_output: Callable[[bytes], None],
+        before: tuple[str, ...] = (),
     ) -> Child:
         try:
-            executable = find_executable(argv[0], env, spec.cwd)
-            return start_child(self._reactor, self._spawn, Program(executable, argv, env, spec.cwd), on_output)
+            executable, words = find_executable(argv[0], env, spec.cwd), argv
+            if before and can_be_run_by_another(executable):
+                executable, words = before[0], (*before, *argv)
+            return start_child(self._reactor, self._spawn, Program(executable, words, env, spec.cwd), on_output)
         except (OSError, ValueError) as error:
             raise start_error(argv, error) from error
 
