@@ -21,7 +21,10 @@ from llamaswap.listen import Listen
 from llamaswap.preload import Preload
 from llamaswap.process.death_signal import death_signal_words
 from llamaswap.process.local import LocalLauncher
+from llamaswap.process.run_file import run_file_path
+from llamaswap.process.run_state import RunState
 from llamaswap.process.upstream import Upstream
+from llamaswap.process.zombies import ZombieReaper
 from llamaswap.proxy.agent import HopAgent
 from llamaswap.proxy.hop import HopPool
 from llamaswap.registry import build_planner
@@ -44,6 +47,7 @@ class DaemonService(Service):
         config: What to serve.
         listen: Where.
         is_watching: Whether ``-watch-config`` was given.
+        origin: Where the configuration comes from; tells this daemon from others at the same address.
 
     Attributes:
         config: The active configuration.
@@ -55,7 +59,9 @@ class DaemonService(Service):
     name = "llamaswap"
     _log: ClassVar[Logger] = Logger()
 
-    def __init__(self, reactor: Any, config: Config, listen: Listen, *, is_watching: bool = False) -> None:
+    def __init__(
+        self, reactor: Any, config: Config, listen: Listen, *, is_watching: bool = False, origin: str = ""
+    ) -> None:
         self.config = config
         self.takes_log = False
         self._reactor = reactor
@@ -70,7 +76,10 @@ class DaemonService(Service):
         scheduler = Scheduler(config.facts(), build_planner(config), config.router.use)
         self.router: Router[Upstream, HopPool] = Router(scheduler, reactor, self._make_pool)
         self._agent = HopAgent(reactor)
-        launcher = LocalLauncher(reactor, death_signal=death_signal_words(os.environ))
+        state_path = run_file_path(config.state_dir, os.environ, origin, listen.host, str(listen.port))
+        self._run_state = RunState(state_path, reactor)
+        self._reaper = ZombieReaper(reactor)
+        launcher = LocalLauncher(reactor, death_signal=death_signal_words(os.environ), journal=self._run_state)
         self._upstreams = {m.id: self._make_upstream(m, launcher) for m in config.models.values()}
         self.router.adopt(self._upstreams)
         self._site = EdgeSite(App(self).resource(), reactor, self.logs.own_lines, config.http)
@@ -131,6 +140,8 @@ class DaemonService(Service):
         self._stdout = NonBlockingWriter(self._reactor)
         for warning in (*self.config.warnings, *not_yet(self.config, is_watching=self._is_watching)):
             self._log.warn("{warning}", warning=warning)
+        self._run_state.open()
+        self._reaper.start(os.getpid())
         self._announce()
         self._reactor.callWhenRunning(self._running)
 
@@ -198,6 +209,8 @@ class DaemonService(Service):
     def closed(self) -> None:
         """See :class:`llamaswap.shutdown.Ending`."""
         self._signals.restore()
+        self._run_state.close()
+        self._reaper.stop()
         if self._stdout is not None:
             self._stdout.close()
 

@@ -172,7 +172,13 @@ def make_daemon(options: Options) -> DaemonService:
         key=_absolute(options["tls-key-file"]),
     )
     config = load_config(options)
-    return DaemonService(reactor, config, listen, is_watching=bool(options["watch-config"]))
+    return DaemonService(
+        reactor,
+        config,
+        listen,
+        is_watching=bool(options["watch-config"]),
+        origin=f"{_absolute(options['config'])}\n{_absolute(options['config-dir'])}",
+    )
 
 
 def _absolute(path: str | None) -> str:

@@ -62,6 +62,7 @@ class Daemon:
         command: Words before the flags.
         env: Added to the environment.
         flags: Further flags.
+        port: Where it listens; its models have the ports after it. 0 = where there is room.
 
     Attributes:
         port: Where it listens.
@@ -76,8 +77,9 @@ class Daemon:
         command: Sequence[str] = CLI,
         env: Mapping[str, str] | None = None,
         flags: Sequence[str] = (),
+        port: int = 0,
     ) -> None:
-        self.port = free_ports(12)
+        self.port = port or free_ports(12)
         self.folder = folder
         self.lines: list[str] = []
         path = folder / "config.yaml"
