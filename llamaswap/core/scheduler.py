@@ -25,6 +25,7 @@ from types import MappingProxyType
 from typing import assert_never
 
 from llamaswap.core import values
+from llamaswap.core.backoff import Backoff
 from llamaswap.core.book import Request, RequestBook
 from llamaswap.core.messages import (
     Arrived,
@@ -47,7 +48,7 @@ from llamaswap.core.messages import (
     UnloadFinished,
     WakeAt,
 )
-from llamaswap.core.swaps import ActiveSwap
+from llamaswap.core.swaps import ActiveSwap, refusal_of
 from llamaswap.core.values import (
     Evict,
     Generation,
@@ -67,7 +68,6 @@ from llamaswap.errors import (
     ModelNotFoundError,
     ModelUnloadedError,
     ShuttingDownError,
-    SwapRefusedError,
 )
 from llamaswap.interfaces import ISwapPlanner
 
@@ -85,10 +85,18 @@ class Scheduler:
         facts: By id, every configured local model.
         planner: Provider of :class:`~llamaswap.interfaces.ISwapPlanner`.
         planner_name: What it is called in records and logs.
+        backoff: Knows which models are not tried for a while; none ever unless given.
     """
 
-    def __init__(self, facts: Mapping[ModelId, ModelFacts], planner: ISwapPlanner, planner_name: str) -> None:
+    def __init__(
+        self,
+        facts: Mapping[ModelId, ModelFacts],
+        planner: ISwapPlanner,
+        planner_name: str,
+        backoff: Backoff | None = None,
+    ) -> None:
         self._facts = facts
+        self._backoff = backoff or Backoff()
         self._planner = planner
         self._planner_name = planner_name
         self._book = RequestBook(facts)
@@ -142,6 +150,8 @@ class Scheduler:
             return [Refuse(event.request, ShuttingDownError("llama-swap is shutting down"))]
         if self._book.is_full(model):
             return [Refuse(event.request, ConcurrencyLimitError())]
+        if pause := self._backoff.refusal(model, event.at_mono):
+            return [Refuse(event.request, pause)]
         request = Request(event.request, model, event.at_mono, event.reason)
         self._book.admit(request)
         if model in self._clear:
@@ -190,6 +200,9 @@ class Scheduler:
         if error is None and event.generation <= self._exited.get(swap.target, 0):
             error = ModelUnloadedError(f"[{swap.target}] process is not ready")
         commands: list[Command] = []
+        self._backoff.swap_ended(swap.target, error, event.at_mono)
+        if pause := self._backoff.refusal(swap.target, event.at_mono):
+            commands += self._refuse_all(self._book.take_waiting(lambda r: r.model == swap.target), pause)
         if error is not None:
             # A swap that ended before it touched its target leaves the target as it was.
             if not swap.is_evicting:
@@ -277,7 +290,7 @@ class Scheduler:
                     commands.append(WakeAt(decision.recheck))
                 return False
             case values.Refuse():
-                commands += self._refuse_all([request], _refusal(decision))
+                commands += self._refuse_all([request], refusal_of(decision))
                 return True
             case _:
                 assert_never(decision)
@@ -342,6 +355,11 @@ class Scheduler:
 
     # ----------------------------------------------------------------- views
 
+    def reserved(self, model: ModelId) -> tuple[int, int]:
+        """Count the admitted requests of a configured model: those that wait, and those in flight."""
+        in_flight = self._book.in_flight(model)
+        return self._book.reserved(model) - in_flight, in_flight
+
     def state(self, model: ModelId) -> ProcessState:
         """Give the state of a configured model as planning sees it."""
         if self._is_unloading(model):
@@ -383,9 +401,3 @@ class Scheduler:
             evict_cost=facts.evict_cost,
             metadata=facts.metadata,
         )
-
-
-def _refusal(decision: values.Refuse) -> SwapRefusedError:
-    error = SwapRefusedError(f"swap refused: {decision.reason}", decision.status)
-    error.retry_after_seconds = decision.retry_after
-    return error
