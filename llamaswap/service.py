@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, Logger
 
 from llamaswap.config.schema import Config, ModelConfig
+from llamaswap.core.backoff import Backoff
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.listen import Listen
 from llamaswap.preload import Preload
@@ -73,7 +74,9 @@ class DaemonService(Service):
         os.umask(self._umask)
         self._stdout: NonBlockingWriter | None = None
         self.logs = Logs(config, reactor, reactor.callFromThread, self._to_stdout)
-        scheduler = Scheduler(config.facts(), build_planner(config), config.router.use)
+        pause = config.start_backoff
+        backoff = Backoff(pause.failures, pause.window_seconds, pause.pause_seconds)
+        scheduler = Scheduler(config.facts(), build_planner(config), config.router.use, backoff)
         self.router: Router[Upstream, HopPool] = Router(scheduler, reactor, self._make_pool)
         self._agent = HopAgent(reactor)
         state_path = run_file_path(config.state_dir, os.environ, origin, listen.host, str(listen.port))
@@ -99,6 +102,7 @@ class DaemonService(Service):
             on_output=self.logs.model(model.id).write,
             environ=dict(os.environ),
             cwd=self._cwd,
+            history=self.logs.model(model.id).history,
         )
 
     def _make_pool(self, upstream: Upstream) -> HopPool:
@@ -225,7 +229,6 @@ def not_yet(config: Config, *, is_watching: bool) -> list[str]:
         "profiles": bool(config.profiles),
         "sendLoadingState": any(m.send_loading_state for m in config.models.values()),
         "maskSecrets": config.mask_secrets,
-        "startBackoff": config.start_backoff != default.start_backoff,
         "store": bool(config.store_path),
         "http": config.http
         != replace(
