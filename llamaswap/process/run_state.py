@@ -18,6 +18,9 @@ from llamaswap.core.values import ModelId
 from llamaswap.process.orphans import carriers, remove_orphans
 from llamaswap.process.run_file import RunRecord, Trace, birth_of, own_record, read_run_file, write_run_file
 
+_GATHER_SECONDS: Final = 0.1
+"""Changes within this time are written together: models that take turns quickly are not to wait for files."""
+
 _FIRST_LOOK_SECONDS: Final = 1.0
 _LONGEST_LOOK_SECONDS: Final = 60.0
 """Pauses between looks for processes that models have started; each is twice the one before."""
@@ -36,7 +39,7 @@ class _Tree:
 class RunState:
     """What the next daemon would have to know if this one were killed now.
 
-    A leader is noted at once, its descendants when they are found by their marker. Files are written,
+    A leader is noted soon, its descendants when they are found by their marker. Files are written,
     and processes looked at, in a thread.
 
     Args:
@@ -53,7 +56,8 @@ class RunState:
         self._trees: dict[str, _Tree] = {}
         self._is_open = False
         self._is_changed = False
-        self._is_saving = False
+        self._saving: IDelayedCall | None = None
+        self._is_writing = False
         self._lock = Lock()
         self._serial = 0
         self._saved_serial = 0
@@ -104,6 +108,9 @@ class RunState:
             return
         self._is_open = False
         self._stop_looking()
+        if self._saving is not None:
+            self._saving.cancel()
+            self._saving = None
         try:
             self._write(*self._next())
         except OSError as error:
@@ -125,8 +132,9 @@ class RunState:
             return
         self._trees[marker] = _Tree(model, is_whole, {pid: born})
         self._pause_seconds = _FIRST_LOOK_SECONDS
-        self._stop_looking()
-        self._look_later()
+        if self._timer is None or self._timer.getTime() > self._reactor.seconds() + _FIRST_LOOK_SECONDS:
+            self._stop_looking()
+            self._look_later()
         self._changed()
 
     def ended(self, marker: str) -> None:
@@ -177,21 +185,27 @@ class RunState:
 
     def _changed(self) -> None:
         self._is_changed = True
-        if self._is_open and not self._is_saving:
-            self._is_saving = True
-            Deferred.fromCoroutine(self._save()).addErrback(self._broke)
+        if self._is_open and self._saving is None and not self._is_writing:
+            self._saving = self._reactor.callLater(_GATHER_SECONDS, self._begin_to_write)
 
-    async def _save(self) -> None:
-        try:
-            while self._is_changed and self._is_open:
-                self._is_changed = False
-                await self._in_thread(self._write, *self._next())
-        except OSError as error:
-            self._is_open = False
-            self._stop_looking()
-            self._say_unusable(error)
-        finally:
-            self._is_saving = False
+    def _begin_to_write(self) -> None:
+        self._saving = None
+        self._is_changed = False
+        self._is_writing = True
+        written = self._in_thread(self._write, *self._next()).addErrback(self._not_written)
+        written.addErrback(self._broke).addCallback(self._written)
+
+    def _not_written(self, failure: Failure) -> None:
+        if not isinstance(failure.value, OSError):
+            failure.raiseException()
+        self._is_open = False
+        self._stop_looking()
+        self._say_unusable(failure.value)
+
+    def _written(self, _: None) -> None:
+        self._is_writing = False
+        if self._is_changed:
+            self._changed()
 
     def _next(self) -> tuple[int, RunRecord]:
         self._serial += 1

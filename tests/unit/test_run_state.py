@@ -64,6 +64,10 @@ class World(Clock):
     def callFromThread(self, function: Callable[..., None], *args: Any) -> None:
         function(*args)
 
+    def gather(self) -> None:
+        """Let pass the time in which changes come together."""
+        self.advance(0.1)
+
     def noted(self) -> list[tuple[str, int]]:
         record = read_run_file(self.path)
         return [(trace.model, trace.pid) for trace in record.processes] if record is not None else []
@@ -85,10 +89,12 @@ def test_h35_leader_is_noted_with_every_fact_while_it_runs(world: World) -> None
     world.state.open()
     assert not world.path.exists()
     world.state.started(M, OWN, "a/1/m", is_whole=True)
+    world.gather()
     expected = replace(own_record(), processes=(Trace("m", OWN, birth_of(OWN) or "", "a/1/m"),))
     assert read_run_file(world.path) == expected
     world.state.ended("a/1/m")
     world.state.ended("a/1/m")
+    world.gather()
     assert not world.path.exists()
     assert not world.getDelayedCalls()
 
@@ -105,6 +111,7 @@ def test_h35_descendants_are_noted_when_they_are_found(world: World, monkeypatch
     world.state.started(M, OWN, "a/1/m", is_whole=True)
     world.state.started(ModelId("kept"), OWN, "a/2/kept", is_whole=False)
     world.advance(1)
+    world.gather()
     assert asked == [{"a/1/m"}]
     assert world.noted() == [("m", OWN), ("m", 8), ("kept", OWN)]
     world.pump([2, 4, 8])
@@ -123,27 +130,45 @@ def test_what_is_found_after_its_tree_has_ended_is_not_noted(world: World, monke
     world.advance(1)
     world.state.ended("a/1/m")
     world.pool.work()
+    world.gather()
+    world.pool.work()
     assert world.noted() == []
 
 
 def test_one_write_at_a_time_and_the_last_state_wins(world: World) -> None:
     world.state.open()
     world.pool.is_slow = True
-    world.state.started(M, OWN, "a/1/m", is_whole=False)
-    for number in range(2, 5):
+    for number in range(1, 5):
         world.state.ended(f"a/{number - 1}/m")
         world.state.started(M, OWN, f"a/{number}/m", is_whole=False)
+        world.gather()
     assert len(world.pool.jobs) == 1
+    world.pool.work()
+    world.gather()
     world.pool.work()
     record = read_run_file(world.path)
     assert record is not None
     assert [trace.marker for trace in record.processes] == ["a/4/m"]
+    assert not world.getDelayedCalls()
+
+
+def test_models_that_take_turns_quickly_are_written_together(world: World) -> None:
+    world.state.open()
+    world.pool.is_slow = True
+    for number in range(10):
+        world.state.started(M, OWN, f"a/{number}/m", is_whole=False)
+        world.advance(0.005)
+        world.state.ended(f"a/{number}/m")
+    assert not world.pool.jobs
+    world.gather()
+    assert len(world.pool.jobs) == 1
 
 
 def test_late_thread_does_not_undo_the_last_word(world: World) -> None:
     world.state.open()
     world.pool.is_slow = True
     world.state.started(M, OWN, "a/1/m", is_whole=True)
+    world.gather()
     world.state.ended("a/1/m")
     world.state.close()
     world.pool.work()
@@ -183,6 +208,7 @@ def test_h35_file_that_means_nothing_ends_nothing(
     assert warnings_of(world.state.open) == []
     assert not world.path.exists()
     world.state.started(M, OWN, "a/1/m", is_whole=False)
+    world.gather()
     assert world.noted() == [("m", OWN)]
 
 
@@ -208,6 +234,25 @@ def test_folder_that_cannot_be_made_is_one_warning(world: World) -> None:
 def test_folder_that_goes_away_is_one_warning(world: World) -> None:
     world.state.open()
     world.path.parent.rmdir()
-    assert len(warnings_of(lambda: world.state.started(M, OWN, "a/1/m", is_whole=True))) == 1
-    assert warnings_of(lambda: world.state.started(M, OWN, "a/2/m", is_whole=True)) == []
+    world.state.started(M, OWN, "a/1/m", is_whole=True)
+    assert len(warnings_of(world.gather)) == 1
+    world.state.started(M, OWN, "a/2/m", is_whole=True)
+    assert warnings_of(world.gather) == []
+    assert not world.getDelayedCalls()
+
+
+def test_looks_go_on_while_models_take_turns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[set[str]] = []
+
+    def carriers(markers: set[str]) -> list[tuple[int, str, str]]:
+        asked.append(markers)
+        return []
+
+    monkeypatch.setattr(run_state, "carriers", carriers)
+    world.state.open()
+    for number in range(20):
+        world.state.started(M, OWN, f"a/{number}/m", is_whole=True)
+        world.advance(0.2)
+    assert len(asked) >= 3
+    world.state.close()
     assert not world.getDelayedCalls()
