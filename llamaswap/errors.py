@@ -132,6 +132,12 @@ class UpstreamStartTimeoutError(UpstreamStartError):
     code = "upstream_start_timeout"
 
 
+class StartBackoffError(UpstreamStartError):
+    """The model's server failed to start so often that it is not tried for a while."""
+
+    status = 503
+
+
 class UpstreamUnreachableError(LlamaSwapError):
     """The connection to the model's server failed before it answered."""
 

@@ -99,6 +99,7 @@ class LaunchSpec:
         base_url: Where the server will answer, such as ``http://localhost:5800``.
         stop_argv: Words of the stop command with ``${PID}`` still in them; empty = signal the group.
         settings: ``models.*.launcherSettings`` as written.
+        keep_descendants: Whether what the server has started may outlive it.
     """
 
     model: ModelId
@@ -108,6 +109,7 @@ class LaunchSpec:
     base_url: str
     stop_argv: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    keep_descendants: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,6 +250,10 @@ class Router(Generic[SupervisorT, PoolT]):
         """Give the state of a configured model, for display and advice only."""
         return self._upstreams[model].state
 
+    def reserved(self, model: ModelId) -> tuple[int, int]:
+        """Count the requests of a configured model: those that wait, and those in flight."""
+        return self._scheduler.reserved(model)
+
     # ----------------------------------------------------------------- the end
 
     def begin_shutdown(self) -> None:

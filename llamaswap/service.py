@@ -23,13 +23,18 @@ from llamaswap.background import in_thread
 from llamaswap.config.diff import Difference
 from llamaswap.config.expansion import HeldPorts
 from llamaswap.config.schema import Config, ModelConfig
+from llamaswap.core.backoff import Backoff
 from llamaswap.core.messages import Reconfigured
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.values import ModelId
 from llamaswap.listen import Listen
 from llamaswap.preload import Preload
+from llamaswap.process.death_signal import death_signal_words
 from llamaswap.process.local import LocalLauncher
+from llamaswap.process.run_file import run_file_path
+from llamaswap.process.run_state import RunState
 from llamaswap.process.upstream import Upstream
+from llamaswap.process.zombies import ZombieReaper
 from llamaswap.proxy.agent import HopAgent
 from llamaswap.proxy.hop import HopPool
 from llamaswap.registry import build_planner
@@ -90,10 +95,16 @@ class DaemonService(Service):
         self._stdout: NonBlockingWriter | None = None
         self.logs = Logs(config, reactor, reactor.callFromThread, self._to_stdout)
         self._planner = build_planner(config)
-        scheduler = Scheduler(config.facts(), self._planner, config.router.use)
+        pause = config.start_backoff
+        backoff = Backoff(pause.failures, pause.window_seconds, pause.pause_seconds)
+        scheduler = Scheduler(config.facts(), self._planner, config.router.use, backoff)
         self.router: Router[Upstream, HopPool] = Router(scheduler, reactor, self._make_pool, self.logs.forget)
         self._agent = HopAgent(reactor)
-        self._launcher = LocalLauncher(reactor)
+        origin = f"{source.path or ''}\n{source.directory or ''}"
+        state_path = run_file_path(config.state_dir, os.environ, origin, listen.host, str(listen.port))
+        self._run_state = RunState(state_path, reactor)
+        self._reaper = ZombieReaper(reactor)
+        self._launcher = LocalLauncher(reactor, death_signal=death_signal_words(os.environ), journal=self._run_state)
         self.router.adopt({m.id: self._make_upstream(m) for m in config.models.values()})
         self._site = EdgeSite(App(self).resource(), reactor, self.logs.own_lines, config.http)
         self._port: IListeningPort | None = None
@@ -123,6 +134,7 @@ class DaemonService(Service):
             on_output=self.logs.model(model.id).write,
             environ=dict(os.environ),
             cwd=self._cwd,
+            history=self.logs.model(model.id).history,
         )
 
     def _make_pool(self, upstream: Upstream) -> HopPool:
@@ -166,6 +178,8 @@ class DaemonService(Service):
         raise_descriptor_limit()
         self._stdout = NonBlockingWriter(self._reactor)
         self._warn(Config())
+        self._run_state.open()
+        self._reaper.start(os.getpid())
         self._announce()
         self._reactor.callWhenRunning(self._running)
         self._reactor.addSystemEventTrigger("during", "shutdown", leave_soon)
@@ -297,6 +311,8 @@ class DaemonService(Service):
     def closed(self) -> None:
         """See :class:`llamaswap.shutdown.Ending`."""
         self._signals.restore()
+        self._run_state.close()
+        self._reaper.stop()
         if self._stdout is not None:
             self._stdout.close()
 
@@ -313,7 +329,6 @@ def not_yet(config: Config) -> list[str]:
         "maxWait": config.scheduler.max_wait_seconds != default.scheduler.max_wait_seconds,
         "maxWaitPerModel": bool(config.scheduler.max_wait_per_model_seconds),
         "maxDrain": bool(config.scheduler.max_drain_seconds),
-        "startBackoff": config.start_backoff != default.start_backoff,
         "store": bool(config.store_path),
         "http": config.http
         != replace(

@@ -38,6 +38,15 @@ class LoggedFailures:
         return taken
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the daemons of the tests away from what the user's own one has noted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("STATE_DIRECTORY", raising=False)
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def logged_failures() -> Iterator[LoggedFailures]:
     """Fail a test that logs a failure, or forgets a failed Deferred, and does not flush it."""

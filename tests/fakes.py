@@ -339,6 +339,9 @@ class FakeTable(Table):
             if member.group == leader_pid:
                 member.send_signal(signum)
 
+    def signal_leader(self, leader_pid: int, signum: int) -> None:
+        self.signals.append((f"leader {leader_pid}", signum))
+
     def signal(self, members: Iterable[Member], signum: int) -> None:
         for member in members:
             self.signals.append((f"pid {member.pid}", signum))

@@ -24,6 +24,7 @@ from math import inf
 from typing import assert_never
 
 from llamaswap.core import values
+from llamaswap.core.backoff import Backoff
 from llamaswap.core.book import Request, RequestBook
 from llamaswap.core.departures import Departures
 from llamaswap.core.messages import (
@@ -49,7 +50,7 @@ from llamaswap.core.messages import (
     UnloadFinished,
     WakeAt,
 )
-from llamaswap.core.swaps import ActiveSwap
+from llamaswap.core.swaps import ActiveSwap, refusal_of
 from llamaswap.core.values import (
     Evict,
     Generation,
@@ -69,7 +70,6 @@ from llamaswap.errors import (
     ModelNotFoundError,
     ModelUnloadedError,
     ShuttingDownError,
-    SwapRefusedError,
 )
 from llamaswap.interfaces import ISwapPlanner
 
@@ -81,10 +81,18 @@ class Scheduler:
         facts: By id, every configured local model.
         planner: Provider of :class:`~llamaswap.interfaces.ISwapPlanner`.
         planner_name: What it is called in records and logs.
+        backoff: Knows which models are not tried for a while; none ever unless given.
     """
 
-    def __init__(self, facts: Mapping[ModelId, ModelFacts], planner: ISwapPlanner, planner_name: str) -> None:
+    def __init__(
+        self,
+        facts: Mapping[ModelId, ModelFacts],
+        planner: ISwapPlanner,
+        planner_name: str,
+        backoff: Backoff | None = None,
+    ) -> None:
         self._facts = facts
+        self._backoff = backoff or Backoff()
         self._planner = planner
         self._planner_name = planner_name
         self._book = RequestBook(facts)
@@ -155,6 +163,8 @@ class Scheduler:
             return [Refuse(event.request, ShuttingDownError("llama-swap is shutting down"))]
         if self._book.is_full(model):
             return [Refuse(event.request, ConcurrencyLimitError())]
+        if pause := self._backoff.refusal(model, event.at_mono):
+            return [Refuse(event.request, pause)]
         request = Request(event.request, model, event.at_mono, event.reason)
         self._book.admit(request)
         if model in self._clear:
@@ -205,6 +215,9 @@ class Scheduler:
         if error is None and event.generation <= self._exited.get(swap.target, 0):
             error = ModelUnloadedError(f"[{swap.target}] process is not ready")
         commands: list[Command] = []
+        self._backoff.swap_ended(swap.target, error, event.at_mono)
+        if pause := self._backoff.refusal(swap.target, event.at_mono):
+            commands += self._refuse_all(self._book.take_waiting(lambda r: r.model == swap.target), pause)
         if error is not None:
             # A swap that ended before it touched its target leaves the target as it was.
             if not swap.is_evicting:
@@ -340,8 +353,7 @@ class Scheduler:
                     commands += self._wake(decision.recheck)
                 return False
             case values.Refuse():
-                error = SwapRefusedError(f"swap refused: {decision.reason}", decision.status, decision.retry_after)
-                commands += self._refuse_all([request], error)
+                commands += self._refuse_all([request], refusal_of(decision))
                 return True
             case _:
                 assert_never(decision)
@@ -402,6 +414,11 @@ class Scheduler:
         return [CancelSwap(swap.id, reason)]
 
     # ----------------------------------------------------------------- views
+
+    def reserved(self, model: ModelId) -> tuple[int, int]:
+        """Count the admitted requests of a configured model: those that wait, and those in flight."""
+        in_flight = self._book.in_flight(model)
+        return self._book.reserved(model) - in_flight, in_flight
 
     def state(self, model: ModelId) -> ProcessState:
         """Give the state of a configured model as planning sees it."""

@@ -8,6 +8,7 @@ from llamaswap.core.book import Request
 from llamaswap.core.values import (
     ModelId,
     OutcomeKind,
+    Refuse,
     RequestId,
     SwapId,
     SwapOutcome,
@@ -15,7 +16,7 @@ from llamaswap.core.values import (
     SwapReason,
     SwapView,
 )
-from llamaswap.errors import LlamaSwapError
+from llamaswap.errors import LlamaSwapError, SwapRefusedError
 
 
 @dataclass(slots=True, eq=False)
@@ -75,3 +76,10 @@ class ActiveSwap:
             stop_seconds=starting_mono - self.since_mono,
             load_seconds=at_mono - starting_mono,
         )
+
+
+def refusal_of(decision: Refuse) -> SwapRefusedError:
+    """Make the error for requests of a target that a planner refuses."""
+    error = SwapRefusedError(f"swap refused: {decision.reason}", decision.status)
+    error.retry_after_seconds = decision.retry_after
+    return error

@@ -349,6 +349,36 @@ class SwapOutcome:
     load_seconds: float = 0.0
 
 
+class LoadErrorKind(StrEnum):
+    """What went wrong with a process; the words travel on the wire."""
+
+    SPAWN_ERROR = "spawn_error"
+    EXITED = "exited"
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadError:
+    """Why a model is not up, although it was wanted.
+
+    Attributes:
+        at: UTC epoch seconds.
+        kind: What went wrong.
+        message: The same in words.
+        exit_code: Exit status of the leader, ``None`` where it has none.
+        signal: Number of the signal that ended it, or ``None``.
+        log_tail: Last lines of the model's log at that moment.
+    """
+
+    at: float
+    kind: LoadErrorKind
+    message: str
+    exit_code: int | None = None
+    signal: int | None = None
+    log_tail: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamSnapshot:
     """One model's process at one moment, for display.
@@ -363,6 +393,11 @@ class UpstreamSnapshot:
         starts: Spawns so far.
         crashes: Exits nobody asked for.
         load: Measured load times.
+        last_error: Why the newest start failed, or the process ended by itself; ``None`` after a
+            successful start.
+        launched: What the launcher says of the process; empty when there is none.
+        expires_at: UTC epoch seconds at which it is unloaded unless it is used; ``None`` = never.
+        cwd: Working folder of the process.
     """
 
     model: ModelId
@@ -374,3 +409,7 @@ class UpstreamSnapshot:
     starts: int = 0
     crashes: int = 0
     load: LoadTimes = field(default_factory=LoadTimes)
+    last_error: LoadError | None = None
+    launched: Mapping[str, Any] = field(default_factory=empty_mapping)
+    expires_at: float | None = None
+    cwd: str = ""

@@ -43,6 +43,7 @@ def launch_spec(config: ModelConfig, environ: Mapping[str, str], cwd: str) -> La
         base_url=config.proxy,
         stop_argv=config.stop_argv,
         settings=config.launcher_settings,
+        keep_descendants=config.keep_descendants,
     )
 
 

@@ -48,6 +48,10 @@ class Ending:
         leader: The leader.
         start_stop_command: Starts it; ``None`` = there is none. May raise
             :class:`~llamaswap.errors.UpstreamStartError`.
+        keeps_descendants: Whether only the leader is ended, and what it has started lives on.
+
+    Attributes:
+        over: Fires once with ``None`` when nothing is left to end; never fails.
     """
 
     _log: ClassVar[Logger] = Logger()
@@ -60,7 +64,11 @@ class Ending:
         tree: Tree,
         leader: Child,
         start_stop_command: Callable[[], Child] | None,
+        *,
+        keeps_descendants: bool = False,
     ) -> None:
+        self.over: Deferred[None] = Deferred()
+        self._keeps_descendants = keeps_descendants
         self._model = model
         self._clock = clock
         self._table = table
@@ -97,11 +105,13 @@ class Ending:
         self._exits.fire(None)
 
     async def _end(self) -> None:
-        await self._tree.look()
+        if not self._keeps_descendants:
+            await self._tree.look()
         if self._leader.exit_status is None:
             self._ask()
         await self._end_of(self._leader)
-        await self._remove_survivors()
+        if not self._keeps_descendants:
+            await self._remove_survivors()
         if self._stop_command is not None:
             await self._end_of(self._stop_command)
         self._finish()
@@ -124,7 +134,13 @@ class Ending:
 
     def _ask_group(self) -> None:
         self._was_group_asked = True
-        self._table.signal_group(self._leader.pid, signal.SIGTERM)
+        self._signal_child(self._leader, signal.SIGTERM)
+
+    def _signal_child(self, child: Child, signum: int) -> None:
+        if child is self._leader and self._keeps_descendants:
+            self._table.signal_leader(child.pid, signum)
+        else:
+            self._table.signal_group(child.pid, signum)
 
     def _stop_command_exited(self, status: ExitStatus) -> None:
         if status.exit_code != 0 and self._leader.exit_status is None and not self._is_forced:
@@ -155,17 +171,20 @@ class Ending:
         self._timer = self._clock.callLater(_UNKILLABLE_SECONDS, self._give_up)
         self._log.debug("{model}: still there after the grace, killing it", model=self._model)
         for child in self._children_left():
-            self._table.signal_group(child.pid, signal.SIGKILL)
-        self._table.signal(self._tree.alive(), signal.SIGKILL)
+            self._signal_child(child, signal.SIGKILL)
+        self._table.signal(self._descendants_left(), signal.SIGKILL)
 
     def _give_up(self) -> None:
         """Hold nobody up any longer; what still happens to end is taken note of."""
         self._timer = None
-        self._say_unkillable([c.pid for c in self._children_left()] + [m.pid for m in self._tree.alive()])
+        self._say_unkillable([c.pid for c in self._children_left()] + [m.pid for m in self._descendants_left()])
         self._finish()
 
     def _children_left(self) -> list[Child]:
         return [c for c in (self._leader, self._stop_command) if c is not None and c.exit_status is None]
+
+    def _descendants_left(self) -> set[Member]:
+        return set() if self._keeps_descendants else self._tree.alive()
 
     def _say_unkillable(self, pids: list[int]) -> None:
         self._log.critical("{model}: cannot be killed, left behind: {pids}", model=self._model, pids=pids)
@@ -179,7 +198,10 @@ class Ending:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for child in (self._leader, self._stop_command):
-            if child is not None:
-                child.output.close_within(_OUTPUT_SECONDS)
+        if not self._keeps_descendants:  # one that writes to a closed pipe dies of it
+            self._leader.output.close_within(_OUTPUT_SECONDS)
+        if self._stop_command is not None:
+            self._stop_command.output.close_within(_OUTPUT_SECONDS)
+        if not self.over.called:
+            self.over.callback(None)
         self._callers.fire(None)

@@ -46,6 +46,13 @@ class IdleTimer:
         if ttl_seconds > 0:
             self._arm(max(0.0, self._used_mono + ttl_seconds - self._clock.seconds()))
 
+    @property
+    def left_seconds(self) -> float | None:
+        """Time until it expires unless it is used, perhaps below 0; ``None`` = never."""
+        if self._timer is None:
+            return None
+        return self._used_mono + self._ttl_seconds - self._clock.seconds()
+
     def cancel(self) -> None:
         """Stop for good."""
         if self._timer is not None:

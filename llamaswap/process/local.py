@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred, execute, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from llamaswap.core.values import ModelId
 from llamaswap.interfaces import ExitStatus, ILaunched, IUpstreamLauncher, LaunchSpec
 from llamaswap.process.command import find_executable, start_error, stop_words
+from llamaswap.process.death_signal import can_be_run_by_another
 from llamaswap.process.ending import Ending
 from llamaswap.process.health import IAnswerOwner
 from llamaswap.process.ports import is_port_taken, port_of
@@ -20,6 +22,16 @@ from llamaswap.process.protocol import Child, Spawn, start_child
 from llamaswap.process.spawn import Program, spawn_in_session
 from llamaswap.process.table import INSTANCE_VARIABLE, ProcessTable, Table
 from llamaswap.process.tree import Tree
+
+
+class Journal(Protocol):
+    """Who takes note of what runs; see :class:`llamaswap.process.run_state.RunState`."""
+
+    def started(self, model: ModelId, pid: int, marker: str, *, is_whole: bool) -> None:
+        """Take note of a leader; ``is_whole`` says whether what it starts is ended with it."""
+
+    def ended(self, marker: str) -> None:
+        """Take note that nothing is left of a tree; may be called again."""
 
 
 @implementer(IUpstreamLauncher)
@@ -30,10 +42,22 @@ class LocalLauncher:
         reactor: Watches children and their output, keeps time, and offers threads.
         table: The processes of the machine; the real ones unless given.
         spawn: How children are made.
+        death_signal: Words before the command of a leader; see :mod:`llamaswap.process.death_signal`.
+        journal: Told of every tree.
     """
 
-    def __init__(self, reactor: Any, *, table: Table | None = None, spawn: Spawn = spawn_in_session) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        table: Table | None = None,
+        spawn: Spawn = spawn_in_session,
+        death_signal: tuple[str, ...] = (),
+        journal: Journal | None = None,
+    ) -> None:
         self._reactor = reactor
+        self._journal = journal
+        self._death_signal = death_signal
         self._table = table or ProcessTable(reactor)
         self._spawn = spawn
         self._instance = uuid4().hex
@@ -46,17 +70,32 @@ class LocalLauncher:
     def _launch(self, spec: LaunchSpec, on_output: Callable[[bytes], None]) -> ILaunched:
         marker = f"{self._instance}/{next(self._numbers)}/{spec.model}"
         was_port_taken = is_port_taken(spec.base_url)
-        leader = self._start(spec, spec.argv, {**spec.env, INSTANCE_VARIABLE: marker}, on_output)
-        tree = Tree(self._table, leader.pid, marker)
+        adopted_before = self._table.adopted()
+        env = {**spec.env, INSTANCE_VARIABLE: marker}
+        leader = self._start(spec, spec.argv, env, on_output, before=self._death_signal)
+        if self._journal is not None:
+            self._journal.started(spec.model, leader.pid, marker, is_whole=not spec.keep_descendants)
+        tree = Tree(self._table, leader.pid, marker, adopted_before)
 
         def start_stop_command() -> Child:
-            # Without the marker: it is not of the tree that it ends.
+            # Without the marker: it is not of the tree that it ends. It finishes its work when we die.
             return self._start(spec, stop_words(spec.stop_argv, leader.pid), spec.env, on_output)
 
         ending = Ending(
-            spec.model, self._reactor, self._table, tree, leader, start_stop_command if spec.stop_argv else None
+            spec.model,
+            self._reactor,
+            self._table,
+            tree,
+            leader,
+            start_stop_command if spec.stop_argv else None,
+            keeps_descendants=spec.keep_descendants,
         )
+        ending.over.addCallback(lambda _: self._ended(marker))
         return LocalLaunched(spec, self._table, tree, leader, ending, was_port_taken=was_port_taken)
+
+    def _ended(self, marker: str) -> None:
+        if self._journal is not None:
+            self._journal.ended(marker)
 
     def _start(
         self,
@@ -64,10 +103,13 @@ class LocalLauncher:
         argv: tuple[str, ...],
         env: Mapping[str, str],
         on_output: Callable[[bytes], None],
+        before: tuple[str, ...] = (),
     ) -> Child:
         try:
-            executable = find_executable(argv[0], env, spec.cwd)
-            return start_child(self._reactor, self._spawn, Program(executable, argv, env, spec.cwd), on_output)
+            executable, words = find_executable(argv[0], env, spec.cwd), argv
+            if before and can_be_run_by_another(executable):
+                executable, words = before[0], (*before, *argv)
+            return start_child(self._reactor, self._spawn, Program(executable, words, env, spec.cwd), on_output)
         except (OSError, ValueError) as error:
             raise start_error(argv, error) from error
 

@@ -47,6 +47,9 @@ class Table(Protocol):
     def signal_group(self, leader_pid: int, signum: int) -> None:
         """Signal the group of a leader that is not reaped yet; harmless when it is dead or not ours to signal."""
 
+    def signal_leader(self, leader_pid: int, signum: int) -> None:
+        """Signal a leader alone that is not reaped yet; harmless when it is dead."""
+
     def signal(self, members: Iterable[Member], signum: int) -> None:
         """Signal these; those that are gone are passed over."""
 
@@ -103,6 +106,11 @@ class ProcessTable:
             except ProcessLookupError:
                 os.kill(leader_pid, signum)  # started just now, and not yet in a group of its own
 
+    def signal_leader(self, leader_pid: int, signum: int) -> None:
+        """See :class:`Table`."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(leader_pid, signum)
+
     def signal(self, members: Iterable[Member], signum: int) -> None:
         """See :class:`Table`."""
         for member in members:
@@ -118,7 +126,7 @@ class ProcessTable:
 
     def alive(self, members: Iterable[Member]) -> set[Member]:
         """See :class:`Table`."""
-        return {member for member in members if _is_alive(member)}
+        return {member for member in members if is_alive(member)}
 
     async def descendants(self, pid: int) -> set[Member]:
         """See :class:`Table`."""
@@ -158,7 +166,8 @@ class ProcessTable:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
 
 
-def _is_alive(member: Member) -> bool:
+def is_alive(member: Member) -> bool:
+    """Say whether a process is there still; a zombie is not."""
     try:
         return member.is_running() and member.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -12,13 +12,15 @@ class Tree:
         table: The processes of the machine.
         leader_pid: The leader, which is not part of the picture itself.
         marker: Value of the instance variable that this tree alone has in its environments.
+        adopted_before: What :meth:`~llamaswap.process.table.Table.adopted` gave before the leader was
+            started: it may have orphans sooner than we look again.
     """
 
-    def __init__(self, table: Table, leader_pid: int, marker: str) -> None:
+    def __init__(self, table: Table, leader_pid: int, marker: str, adopted_before: frozenset[int] | None) -> None:
         self._table = table
         self._leader_pid = leader_pid
         self._marker = marker
-        self._adopted_before = table.adopted()
+        self._adopted_before = adopted_before
         self._seen: set[Member] = set()
 
     async def look(self) -> None:

@@ -21,12 +21,13 @@ from twisted.web.iweb import IAgent
 
 from llamaswap.config.schema import ModelConfig
 from llamaswap.core.lifecycle import LifecycleEvent, advance
-from llamaswap.core.values import Generation, ModelId, ProcessState, StopReason, UpstreamSnapshot
-from llamaswap.errors import ModelUnloadedError, ShuttingDownError, UpstreamStartError
+from llamaswap.core.values import Generation, LoadErrorKind, ModelId, ProcessState, StopReason, UpstreamSnapshot
+from llamaswap.errors import ModelUnloadedError, ShuttingDownError, UpstreamStartError, UpstreamStartTimeoutError
 from llamaswap.interfaces import ExitStatus, ILaunched, IUpstreamLauncher
 from llamaswap.process.command import launch_spec
 from llamaswap.process.health import HealthCheck, probe_url
 from llamaswap.process.idle import IdleTimer
+from llamaswap.process.load_errors import LoadErrors
 from llamaswap.process.load_times import LoadHistory
 from llamaswap.process.waiters import Waiters
 
@@ -94,6 +95,7 @@ class Upstream:
         on_output: Called with each piece of the process's output.
         environ: The daemon's environment, which the model's entries extend.
         cwd: Working folder of the process.
+        history: Gives the newest output, for the record of an error.
 
     Attributes:
         model: Its id.
@@ -102,7 +104,7 @@ class Upstream:
 
     _log: ClassVar[Logger] = Logger()
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that surrounds a process
         self,
         config: ModelConfig,
         *,
@@ -113,6 +115,7 @@ class Upstream:
         on_output: Callable[[bytes], None],
         environ: Mapping[str, str],
         cwd: str,
+        history: Callable[[], bytes] = bytes,
     ) -> None:
         self.model = config.id
         self.config = config
@@ -131,6 +134,7 @@ class Upstream:
         self._waiters: Waiters[Generation] = Waiters()
         self._stoppers: Waiters[None] = Waiters()
         self._load_history = LoadHistory()
+        self._errors = LoadErrors(history)
         self._crashes = 0
         self._started_at: float | None = None
 
@@ -156,16 +160,22 @@ class Upstream:
         """Describe this moment."""
         life = self._life
         launched = life.launched if life is not None else None
+        described = launched.describe() if launched is not None else {}
+        left_seconds = life.idle.left_seconds if life is not None and life.idle is not None else None
         return UpstreamSnapshot(
             model=self.model,
             state=self._state,
             generation=self._generation,
-            pid=launched.describe().get("pid") if launched is not None else None,
+            pid=described.get("pid"),
             started_at=self._started_at,
             ready_at=life.ready_at if life is not None else None,
             starts=self._generation,
             crashes=self._crashes,
             load=self._load_history.times(),
+            last_error=self._errors.last,
+            launched=described,
+            expires_at=time.time() + left_seconds if left_seconds is not None else None,
+            cwd=self._cwd,
         )
 
     def touch(self) -> None:
@@ -260,6 +270,7 @@ class Upstream:
             await self._bring_up(life)
         except UpstreamStartError as error:
             self._log.warn("{model} did not start: {reason}", model=self.model, reason=error.message)
+            self._errors.note(_kind_of(error, life), error.message, life.exit_status)
             if life.launched is not None:
                 await life.launched.stop(_FAILED_START_GRACE_SECONDS)
             if self._life is not life or self._state is not ProcessState.STARTING:
@@ -308,6 +319,7 @@ class Upstream:
     def _become_ready(self, life: _Life) -> None:
         generation = self._generation
         life.ready_at = time.time()
+        self._errors.clear()
         self._load_history.add(self._clock.seconds() - life.started_mono)
         life.idle = IdleTimer(
             self._clock,
@@ -336,6 +348,7 @@ class Upstream:
             life.probing.cancel()
         elif self._state is ProcessState.READY:
             self._log.warn("{model}: its process ended by itself: {status}", model=self.model, status=status)
+            self._errors.note(LoadErrorKind.CRASH, "upstream command exited unexpectedly", status)
             self._crashes += 1
             self._leftover = life.launched
             self._leftover.stop(float(self.config.unload_timeout_seconds))
@@ -384,6 +397,12 @@ class Upstream:
         old = self._state
         self._state = advance(old, event)
         self._events.state_changed(self.model, self._generation, old, self._state, reason)
+
+
+def _kind_of(error: UpstreamStartError, life: _Life) -> LoadErrorKind:
+    if life.launched is None:
+        return LoadErrorKind.SPAWN_ERROR
+    return LoadErrorKind.TIMEOUT if isinstance(error, UpstreamStartTimeoutError) else LoadErrorKind.EXITED
 
 
 def _aborted() -> ModelUnloadedError:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from klein import Klein
 from twisted.web.iweb import IRequest
+from werkzeug.exceptions import MethodNotAllowed
 
 from llamaswap import __version__
 from llamaswap.config.schema import ModelConfig
@@ -15,12 +16,14 @@ from llamaswap.errors import NotFoundError
 from llamaswap.web import answers
 from llamaswap.web.asked import first_value
 from llamaswap.web.daemon import Daemon
+from llamaswap.web.details import model_details
 from llamaswap.web.models import model_list
 from llamaswap.web.paths import decoded
 
 _OK: Final = "OK"
 _UNLOAD: Final = b"/api/models/unload/"
 _LOAD: Final = b"/api/models/load/"
+_MODELS: Final = b"/api/models/"
 
 
 class AdminRoutes:
@@ -51,6 +54,7 @@ class AdminRoutes:
         app.route("/api/models/unload", methods=["POST"])(self.unload_all)
         app.route("/api/models/unload/<path:_name>", methods=["POST"])(self.unload_one)
         app.route("/api/models/load/<path:_name>", methods=["POST"])(self.load)
+        app.route("/api/models/<path:_name>", methods=["GET"])(self.details)
 
     def models(self, request: IRequest) -> bytes:
         """Answer ``GET /v1/models``."""
@@ -120,6 +124,23 @@ class AdminRoutes:
             {"id": str(loan.request_id), "model": model, "state": router.state(model).value},
             status,
         )
+
+    def details(self, request: IRequest, _name: str) -> bytes:
+        """Answer ``GET /api/models/{model}`` with all there is to say about it.
+
+        Raises:
+            NotFoundError: There is no such local model.
+        """
+        path = request.path + b"/"
+        if path.startswith((_UNLOAD, _LOAD)) and self._daemon.config.resolve(decoded(path[len(_MODELS) : -1])) is None:
+            raise MethodNotAllowed(valid_methods=["POST"])
+        model = self._named(request, _MODELS)
+        request.setHeader(b"cache-control", b"no-store")
+        router = self._daemon.router
+        snapshot = next(each for each in router.snapshots() if each.model == model.id)
+        queued, in_flight = router.reserved(model.id)
+        shown = model_details(self._daemon.config, model, snapshot, queued=queued, in_flight=in_flight)
+        return answers.document(request, shown)
 
     def _named(self, request: IRequest, prefix: bytes) -> ModelConfig:
         """Find the model whose name, escaped in whatever way, is the rest of the path."""

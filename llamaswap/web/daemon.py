@@ -38,6 +38,9 @@ class WebRouter(Protocol):
     def snapshots(self) -> list[UpstreamSnapshot]:
         """Describe every model's process."""
 
+    def reserved(self, model: ModelId, /) -> tuple[int, int]:
+        """Count the requests of a model: those that wait, and those in flight."""
+
     def state(self, model: ModelId, /) -> ProcessState:
         """Give the state of a model."""
 

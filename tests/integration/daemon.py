@@ -63,6 +63,7 @@ class Daemon:
         command: Words before the flags.
         env: Added to the environment.
         flags: Further flags.
+        port: Where it listens; its models have the ports after it. 0 = where there is room.
 
     Attributes:
         path: Its configuration file.
@@ -78,8 +79,9 @@ class Daemon:
         command: Sequence[str] = CLI,
         env: Mapping[str, str] | None = None,
         flags: Sequence[str] = (),
+        port: int = 0,
     ) -> None:
-        self.port = free_ports(12)
+        self.port = port or free_ports(12)
         self.folder = folder
         self.lines: list[str] = []
         self.path = folder / "config.yaml"

@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 
 from llamaswap.config.schema import ModelConfig
 from llamaswap.core.values import ModelId, StopReason
+from llamaswap.process.death_signal import death_signal_words
 from llamaswap.process.local import LocalLauncher
 from llamaswap.process.output import OutputPipe
 from llamaswap.process.upstream import Upstream
@@ -56,7 +57,7 @@ class Rig:
         self.environ = {**os.environ, "FROM_DAEMON": "yes"}
         self.cwd = str(Path.cwd())
         self.config = ModelConfig(id=ModelId("m"), **settings)
-        self.launcher = LocalLauncher(reactor)
+        self.launcher = LocalLauncher(reactor, death_signal=death_signal_words(os.environ))
         self._upstream: Upstream | None = None
 
     @property

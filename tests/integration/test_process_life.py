@@ -154,13 +154,13 @@ async def test_h09_listener_that_goes_away_does_not_keep_the_model_down(make_rig
 
 
 @pytest_twisted.ensureDeferred
-async def test_h10_twenty_lives_leave_no_zombie(make_rig: MakeRig) -> None:
+async def test_h10_fifty_lives_leave_no_zombie(make_rig: MakeRig) -> None:
     rig = make_rig()
-    for _ in range(20):
+    for _ in range(50):
         await rig.start()
         await rig.stop()
         assert not zombies()
-    assert len(set(rig.pids())) == 20
+    assert len(set(rig.pids())) == 50
 
 
 @pytest.mark.parametrize("child", ["inherit", "null"])
@@ -338,3 +338,15 @@ async def test_much_output_arrives_in_order_and_holds_nobody_up(make_rig: MakeRi
     await rig.start()
     await rig.until(lambda: sum(map(len, rig.output)) == 8_000_000)
     assert set(b"".join(rig.output).splitlines()) == {b"x" * 63}
+
+
+@pytest_twisted.ensureDeferred
+async def test_kept_descendant_outlives_the_model(make_rig: MakeRig) -> None:
+    rig = make_rig("--child", "inherit", keep_descendants=True)
+    await rig.start()
+    leader, child = await rig.until(lambda: rig.pids() if len(rig.pids()) == 2 else [])
+    assert await rig.stop() < 1
+    assert not is_alive(leader)
+    assert is_alive(child)
+    os.kill(child, signal.SIGKILL)
+    await rig.until(lambda: not is_alive(child))

@@ -147,7 +147,8 @@ class Client:
         except (CutError, ConnectionError, asyncio.IncompleteReadError):
             record.end = "cut" if record.status else "unserved"
         record.ended_mono = time.monotonic()
-        if record.end != "whole" or record.headers.get("connection") == "close" or plan.is_old:
+        is_over = record.end != "whole" or record.headers.get("connection") == "close"
+        if is_over or plan.is_old or plan.sends_share < 1:
             self.close(resets=plan.resets)
 
     def close(self, *, resets: bool = False) -> None:

@@ -25,13 +25,19 @@ TERM, KILL = signal.SIGTERM, signal.SIGKILL
 class World:
     """One launched leader, with pid 100, in a made-up machine."""
 
-    def __init__(self, *stop_argv: str) -> None:
+    def __init__(self, *stop_argv: str, keep_descendants: bool = False) -> None:
         self.reactor = FakeProcessReactor()
         self.table = FakeTable()
         self.output: list[bytes] = []
         self.launcher = LocalLauncher(self.reactor, table=self.table, spawn=self.reactor.spawn)
         self.spec = LaunchSpec(
-            ModelId("m"), ("/bin/sh", "-c", "serve"), {"A": "1"}, "/", "http://model.invalid:1", stop_argv
+            ModelId("m"),
+            ("/bin/sh", "-c", "serve"),
+            {"A": "1"},
+            "/",
+            "http://model.invalid:1",
+            stop_argv,
+            keep_descendants=keep_descendants,
         )
         self.launched: ILaunched = success_of(self.launcher.launch(self.spec, self.output.append))
         self.exits: list[ExitStatus] = []
@@ -451,3 +457,31 @@ def test_signal_that_breaks_at_the_grace_does_not_keep_the_stop_from_its_end() -
     success_of(stopped)
     world.leader.end(None, 9)
     world.finish(stopped)
+
+
+def test_kept_descendants_live_on_and_can_print() -> None:
+    world = World(keep_descendants=True)
+    child = world.add(101)
+    stopped = world.launched.stop(10)
+    assert world.table.signals == [("leader 100", TERM)]
+    world.leader.end(keeps_output_open=True)
+    success_of(stopped)
+    world.wait(5)
+    assert child.is_alive
+    world.leader.print(b"still here")
+    world.reactor.read()
+    assert world.output == [b"still here"]
+    world.leader.close_output()
+    world.finish(stopped)
+
+
+def test_kept_descendants_survive_the_end_of_the_grace() -> None:
+    world = World(keep_descendants=True)
+    child = world.add(101)
+    success_of(world.launched.is_own_answer())  # type: ignore[attr-defined]  # may look at the tree
+    stopped = world.launched.stop(1)
+    world.wait(1.1)
+    assert world.table.signals == [("leader 100", TERM), ("leader 100", KILL)]
+    world.leader.end(None, 9)
+    world.finish(stopped)
+    assert child.is_alive

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from llamaswap.config.schema import ModelConfig
+from llamaswap.config.schema import ModelConfig, Timeouts
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.setparser import build_matrix
 from llamaswap.core.values import (
@@ -122,6 +122,7 @@ class Pool:
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
         self.generation = upstream.generation
+        self.timeouts = Timeouts()
         self.is_closed = False
         self.users: list[Client] = []
 
@@ -506,11 +507,11 @@ class TogetherPlay:
         for position, client in enumerate(queue, 1):
             assert isinstance(client, Borrower) or client.position == position, "I8: positions are 1..n"
         wake = self.router._wake
-        is_active = self.scheduler._swaps or self.scheduler._unloads or any(map(book.in_flight, MODELS))
+        is_active = self.scheduler._swaps or self.scheduler._departures._unloads or any(map(book.in_flight, MODELS))
         assert not queue or is_active or (wake is not None and wake.active()), "I6: the queue sleeps for ever"
         for client in queue:
             recheck = self.planner.rechecks.get(client.model)
-            is_held = self.scheduler._is_unloading(client.model) or client.model in self.scheduler._swap_to
+            is_held = self.scheduler._departures.holds(client.model) or client.model in self.scheduler._swap_to
             is_late = recheck is not None and recheck < self.clock.seconds() - EPSILON_SECONDS
             assert is_held or not is_late, "I6: a planner that wants to be asked again is not"
 
@@ -562,7 +563,7 @@ class TogetherPlay:
         for _ in range(300):
             others = [c for c in self.clients if c is not but]
             is_served = but is None or but.state == "served"
-            if is_served and not (others or self.scheduler._swaps or self.scheduler._unloads):
+            if is_served and not (others or self.scheduler._swaps or self.scheduler._departures._unloads):
                 return
             self._help(but)
             self.make("wait 0.3")
@@ -594,7 +595,7 @@ class TogetherPlay:
             tuple(
                 (s.target, s.evict, s.is_evicting, s.is_cancelled, bool(s.waiters)) for s in scheduler._swaps.values()
             ),
-            frozenset(scheduler._unloads.values()),
+            frozenset(scheduler._departures._unloads.values()),
             self.is_shutting_down,
             self.is_stopping_all,
             self.planner.is_waiting,

@@ -20,6 +20,7 @@ class World:
         self.launcher = FakeLauncher()
         self.agent = FakeAgent()
         self.events = Events()
+        self.history = b""
         self.upstream = Upstream(
             ModelConfig(id=ModelId("m"), **settings),  # type: ignore[arg-type]  # fields of many types
             clock=self.clock,
@@ -29,6 +30,7 @@ class World:
             on_output=lambda _: None,
             environ={"PATH": "/bin"},
             cwd="/srv",
+            history=lambda: self.history,
         )
 
     @property

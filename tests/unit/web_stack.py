@@ -48,6 +48,8 @@ class FakeRouter:
         entered: Who came, by request.
         ended: Who left, as often as they said so.
         unloads: What was asked to stop, with the Deferred to fire.
+        details: Snapshots by model; the others are plain.
+        counts: By model, who waits and who is served; the others have nobody.
     """
 
     def __init__(self, models: Collection[ModelId]) -> None:
@@ -57,6 +59,8 @@ class FakeRouter:
         self.entered: dict[RequestId, tuple[ModelId, Waiter[HopPool], SwapReason]] = {}
         self.ended: list[RequestId] = []
         self.unloads: list[tuple[set[ModelId], StopReason, Deferred[None]]] = []
+        self.details: dict[str, UpstreamSnapshot] = {}
+        self.counts: dict[str, tuple[int, int]] = {}
         self._models = models
         self._ids = count(1)
 
@@ -88,7 +92,10 @@ class FakeRouter:
         return done
 
     def snapshots(self) -> list[UpstreamSnapshot]:
-        return [UpstreamSnapshot(model, self.state(model), Generation(1)) for model in sorted(self._models)]
+        return [self.details.get(m, UpstreamSnapshot(m, self.state(m), Generation(1))) for m in sorted(self._models)]
+
+    def reserved(self, model: ModelId) -> tuple[int, int]:
+        return self.counts.get(model, (0, 0))
 
     def state(self, model: ModelId) -> ProcessState:
         return self.states.get(model, ProcessState.STOPPED)

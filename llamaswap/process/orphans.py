@@ -1,0 +1,70 @@
+"""Processes that a killed daemon left behind: recognised beyond doubt, and ended.
+
+Everything here blocks, for seconds where a process does not want to end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Collection, Iterable
+from typing import Final
+
+import psutil
+
+from llamaswap.process.run_file import Trace, birth_of
+from llamaswap.process.table import INSTANCE_VARIABLE, is_alive
+
+_TERM_SECONDS: Final = 2.0
+_KILL_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.02
+
+
+def carriers(markers: Collection[str]) -> list[tuple[int, str, str]]:
+    """Find every process that has one of these markers in its environment; gives pid, birth and marker."""
+    found = []
+    for pid in psutil.pids():
+        marker = _marker_of(pid)
+        if marker in markers and (born := birth_of(pid)) is not None:
+            found.append((pid, born, marker))
+    return found
+
+
+def remove_orphans(traces: Iterable[Trace]) -> list[Trace]:
+    """End those processes for which all facts still hold, and whatever these have started.
+
+    They get TERM, and KILL two seconds later.
+
+    Returns:
+        Those that were found.
+    """
+    found: list[Trace] = []
+    members: set[psutil.Process] = set()
+    for trace in traces:
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(trace.pid)
+            # The birth is asked for last: who has it now had it when the handle was made.
+            if _marker_of(trace.pid) == trace.marker and birth_of(trace.pid) == trace.born and is_alive(process):
+                found.append(trace)
+                members.update({process, *process.children(recursive=True)})
+    _end(members, signal.SIGTERM, _TERM_SECONDS)
+    _end(members, signal.SIGKILL, _KILL_SECONDS)
+    return found
+
+
+def _marker_of(pid: int) -> str:
+    with contextlib.suppress(psutil.Error, OSError):
+        return str(psutil.Process(pid).environ().get(INSTANCE_VARIABLE, ""))
+    return ""
+
+
+def _end(members: Iterable[psutil.Process], signum: int, limit_seconds: float) -> None:
+    left = {member for member in members if is_alive(member)}
+    for member in left:
+        with contextlib.suppress(psutil.Error):
+            member.send_signal(signum)
+    deadline = time.monotonic() + limit_seconds
+    while left and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+        left = {member for member in left if is_alive(member)}

@@ -1,0 +1,106 @@
+"""All there is to say about one model, for ``GET /api/models/{model}``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from llamaswap.config.schema import Config, Filters, ModelConfig
+from llamaswap.core.masking import masked
+from llamaswap.core.values import LoadError, LoadTimes, UpstreamSnapshot
+from llamaswap.web.models import shown_capabilities
+
+Document = dict[str, Any]
+
+_MS: Final = 1000
+
+
+def model_details(
+    config: Config, model: ModelConfig, snapshot: UpstreamSnapshot, *, queued: int, in_flight: int
+) -> Document:
+    """Make the document; what is secret is masked.
+
+    Args:
+        config: The configuration in force.
+        model: The model.
+        snapshot: Its process at this moment.
+        queued: Its requests that wait.
+        in_flight: Its requests that are served.
+    """
+    return {
+        **_configured(config, model),
+        "state": snapshot.state.value,
+        "queued": queued,
+        "in_flight": in_flight,
+        "generation": snapshot.generation,
+        "cwd": snapshot.cwd or None,
+        "launched": snapshot.launched,
+        "pid": snapshot.pid,
+        "ttl_deadline": _time(snapshot.expires_at) if not (queued or in_flight) else None,
+        "started_at": _time(snapshot.started_at),
+        "ready_at": _time(snapshot.ready_at),
+        "starts": snapshot.starts,
+        "crashes": snapshot.crashes,
+        "load_ms": _load_ms(snapshot.load),
+        "resident_bytes": None,
+        "device_bytes": {},
+        "last_error": _error(snapshot.last_error),
+    }
+
+
+def _configured(config: Config, model: ModelConfig) -> Document:
+    return {
+        "id": model.id,
+        "name": model.name,
+        "description": model.description,
+        "aliases": model.aliases,
+        "limit": model.concurrency_limit,
+        "cmd": masked(model.cmd),
+        "env": [entry.partition("=")[0] for entry in model.env],
+        "proxy": model.proxy,
+        "port": model.port,
+        "launcher": model.launcher,
+        "group": config.facts()[model.id].group,
+        "matrix_sets": [],
+        "ttl": model.ttl_seconds,
+        "unload_timeout": model.unload_timeout_seconds,
+        "filters": _filters(model.filters),
+        "capabilities": shown_capabilities(model.capabilities).get("capabilities", {}),
+        "metadata": model.metadata,
+    }
+
+
+def _filters(filters: Filters) -> Document:
+    shown = {
+        "stripParams": filters.strip_params,
+        "setParams": filters.set_params,
+        "setParamsByID": filters.set_params_by_id,
+    }
+    return {name: value for name, value in shown.items() if value}
+
+
+def _load_ms(load: LoadTimes) -> Document:
+    return {"last": _ms(load.last), "mean": _ms(load.ewma), "count": load.count}
+
+
+def _ms(seconds: float | None) -> int | None:
+    return round(seconds * _MS) if seconds is not None else None
+
+
+def _error(error: LoadError | None) -> Document | None:
+    if error is None:
+        return None
+    return {
+        "at": _time(error.at),
+        "kind": error.kind.value,
+        "message": masked(error.message),
+        "exit_code": error.exit_code,
+        "signal": error.signal,
+        "log_tail": [masked(line) for line in error.log_tail],
+    }
+
+
+def _time(at: float | None) -> str | None:
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
