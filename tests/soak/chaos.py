@@ -119,7 +119,7 @@ class Soak:
             self._wanted, self._share = MODELS, dice.choice([1.0, 0.3])
             await asyncio.sleep(dice.uniform(1, 4))
             self._wanted, self._share = (dice.choice(MODELS),), 0.05
-            await asyncio.sleep(dice.uniform(1, 3))
+            await asyncio.sleep(dice.uniform(2, 5))
 
     async def _client(self, name: str) -> None:
         dice = random.Random(self._dice.random())
