@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
@@ -24,15 +24,19 @@ def in_thread(reactor: HasThreads, work: Callable[[], T]) -> Deferred[T]:
 
     Returns:
         Fires with what ``work`` returns, or fails with what it raises; never, if the reactor ends first.
+        Fails with :class:`RuntimeError` before this returns when there is no thread to be had.
     """
     done: Deferred[T] = Deferred()
 
     def run() -> None:
         try:
             result: T | Failure = work()
-        except Exception:  # noqa: BLE001 - travels to whoever waits
+        except BaseException:  # noqa: BLE001 - travels to whoever waits, or they would wait for ever
             result = Failure()
         reactor.callFromThread(done.callback, result)
 
-    threading.Thread(target=run, daemon=True).start()
+    try:
+        threading.Thread(target=run, daemon=True).start()
+    except RuntimeError:  # the system gives no more threads
+        return fail()
     return done

@@ -13,8 +13,8 @@ from twisted.web.iweb import IAgent
 
 from llamaswap.core.values import ModelId, SwapReason
 from llamaswap.errors import LlamaSwapError
+from llamaswap.loan import Loan
 from llamaswap.process.health import BodySink, probe_url
-from llamaswap.router import Loan
 
 _VISIT_SECONDS: Final = 60.0
 """Longest wait for the root page of a model that is loaded."""

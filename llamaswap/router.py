@@ -50,6 +50,7 @@ from llamaswap.core.values import (
     UpstreamSnapshot,
 )
 from llamaswap.errors import LlamaSwapError, NotReadyError
+from llamaswap.loan import Loan
 from llamaswap.runner import Runner, Supervisor
 
 
@@ -84,43 +85,6 @@ class Waiter(Protocol[_GrantedT_contra]):
 
     def moved(self, position: int, /) -> None:
         """Take note of a new 1-based place in the queue."""
-
-
-class Loan:
-    """A model asked for on our own behalf; in flight from the grant until it is given back.
-
-    Args:
-        leave: Ends the request.
-
-    Attributes:
-        request_id: Set by the router.
-        ready: Fires with ``None`` at the grant; fails with the
-            :class:`~llamaswap.errors.LlamaSwapError` of the refusal. Cancelling leaves the queue.
-    """
-
-    def __init__(self, leave: Callable[[RequestId], None]) -> None:
-        self.request_id = RequestId(0)
-        self.ready: Deferred[None] = Deferred(lambda _: self.release())
-        self._leave = leave
-        self._is_over = False
-
-    def release(self) -> None:
-        """Give the model back; harmless when called again."""
-        if not self._is_over:
-            self._is_over = True
-            self._leave(self.request_id)
-
-    def granted(self, _pool: object, /) -> None:
-        """See :class:`Waiter`."""
-        self.ready.callback(None)
-
-    def refused(self, error: LlamaSwapError, /) -> None:
-        """See :class:`Waiter`."""
-        self.release()
-        self.ready.errback(error)
-
-    def moved(self, _position: int, /) -> None:
-        """See :class:`Waiter`; nobody looks at it."""
 
 
 class Router(Generic[SupervisorT, PoolT]):
@@ -339,10 +303,20 @@ class Router(Generic[SupervisorT, PoolT]):
         self._is_draining = True
         try:
             while self._mailbox:
-                for command in self._scheduler.handle(self._mailbox.popleft()):
+                event = self._mailbox.popleft()
+                try:
+                    commands = self._scheduler.handle(event)
+                except Exception:  # noqa: BLE001 - a bug, perhaps a planner's, must not lose the events behind this one
+                    commands = self._broken(event)
+                for command in commands:
                     self._perform_guarded(command)
         finally:
             self._is_draining = False
+
+    def _broken(self, event: Event) -> list[Command]:
+        self._log.failure("could not handle {kind}", kind=type(event).__name__)
+        # Its end, which follows, takes its reservation away.
+        return [Refuse(event.request, LlamaSwapError("internal error"))] if isinstance(event, Arrived) else []
 
     def _perform_guarded(self, command: Command) -> None:
         try:

@@ -23,7 +23,7 @@ from llamaswap.background import in_thread
 from llamaswap.config.diff import Difference
 from llamaswap.config.expansion import HeldPorts
 from llamaswap.config.schema import Config, ModelConfig
-from llamaswap.core.backoff import Backoff
+from llamaswap.core.backoff import Backoff, BackoffRule
 from llamaswap.core.messages import Reconfigured
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.values import ModelId
@@ -95,8 +95,7 @@ class DaemonService(Service):
         self._stdout: NonBlockingWriter | None = None
         self.logs = Logs(config, reactor, reactor.callFromThread, self._to_stdout)
         self._planner = build_planner(config)
-        pause = config.start_backoff
-        backoff = Backoff(pause.failures, pause.window_seconds, pause.pause_seconds)
+        backoff = Backoff(backoff_rule(config))
         scheduler = Scheduler(config.facts(), self._planner, config.router.use, backoff)
         self.router: Router[Upstream, HopPool] = Router(scheduler, reactor, self._make_pool, self.logs.forget)
         self._agent = HopAgent(reactor)
@@ -246,6 +245,7 @@ class DaemonService(Service):
             drain_seconds=float(self.config.reload_drain_seconds),
             at_mono=self._reactor.seconds(),
             enforces=self.config.router.enforce_on_reload,
+            backoff=backoff_rule(self.config),
         )
         self.router.reconfigure(upstreams, event)
         self._planner.close()
@@ -315,6 +315,12 @@ class DaemonService(Service):
         self._reaper.stop()
         if self._stdout is not None:
             self._stdout.close()
+
+
+def backoff_rule(config: Config) -> BackoffRule:
+    """Say when models that fail to start are left alone."""
+    pause = config.start_backoff
+    return BackoffRule(pause.failures, pause.window_seconds, pause.pause_seconds)
 
 
 def not_yet(config: Config) -> list[str]:

@@ -86,11 +86,12 @@ class Problems:
     def add(self, stage: Stage, place: Place, text: str) -> None:
         """Note an error; ``text`` says what is wrong, in one line."""
         mark = place.mark
+        path = hide(place.path, self.secrets)
         problem = ConfigProblem(
-            hide(text, self.secrets).removeprefix(f"{place.path}: "),
+            hide(text, self.secrets).removeprefix(f"{path}: "),
             mark.file if mark is not None and mark.file else None,
             mark.line if mark is not None and mark.line else None,
-            place.path or None,
+            path or None,
         )
         self._errors.append((stage, self._line(place, text), problem))
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterable
 from itertools import count
 from math import inf
 
-from llamaswap.core.values import ModelId, UnloadId
+from llamaswap.core.messages import Unload
+from llamaswap.core.values import ModelId, StopReason, UnloadId
 
 
 class Departures:
@@ -48,11 +49,17 @@ class Departures:
         for model in models:
             self._retiring.setdefault(model, deadline_mono)
 
-    def take_due(self, now: float, is_busy: Callable[[ModelId], int]) -> Iterable[tuple[UnloadId, ModelId]]:
-        """Begin the unload of retiring models that have nothing left to do, or no time left."""
+    def take_due(self, now: float, is_busy: Callable[[ModelId], int]) -> Iterable[Unload]:
+        """Order the unload of retiring models that have nothing left to do, or no time left."""
         due = [m for m, deadline_mono in self._retiring.items() if deadline_mono <= now or not is_busy(m)]
         for model in sorted(due):
             del self._retiring[model]
             unload = UnloadId(next(self._ids))
             self._unloads[unload] = frozenset({model})
-            yield unload, model
+            yield Unload(unload, self._unloads[unload], StopReason.RELOAD)
+
+    def take_gone(self, is_used: Callable[[ModelId], object]) -> list[ModelId]:
+        """Forget the removed models of which nothing is left, and give them."""
+        gone = [model for model in self.removed if not (self.holds(model) or is_used(model))]
+        self.removed.difference_update(gone)
+        return gone

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from llamaswap.core.backoff import NO_BACKOFF, BackoffRule
 from llamaswap.core.values import (
     Generation,
     ModelFacts,
@@ -144,8 +145,9 @@ class Reconfigured:
         restarted: Models whose processes are of no use any more.
         removed: Models that it has no more.
         drain_seconds: What requests in flight of those two get at most.
-        enforces: Whether idle models that the new rules forbid together are unloaded at once.
         at_mono: Now.
+        enforces: Whether idle models that the new rules forbid together are unloaded at once.
+        backoff: When models that fail to start are left alone.
     """
 
     facts: Mapping[ModelId, ModelFacts]
@@ -156,6 +158,7 @@ class Reconfigured:
     drain_seconds: float
     at_mono: float
     enforces: bool = False
+    backoff: BackoffRule = NO_BACKOFF
 
 
 Event = (

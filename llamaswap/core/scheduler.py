@@ -18,7 +18,7 @@ a planner can see about processes changes, so that the common request asks no pl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from itertools import count
 from math import inf
 from typing import assert_never
@@ -29,7 +29,6 @@ from llamaswap.core.book import Request, RequestBook
 from llamaswap.core.departures import Departures
 from llamaswap.core.messages import (
     Arrived,
-    CancelSwap,
     Command,
     Dismiss,
     Event,
@@ -50,20 +49,10 @@ from llamaswap.core.messages import (
     UnloadFinished,
     WakeAt,
 )
+from llamaswap.core.running import Running
 from llamaswap.core.swaps import ActiveSwap, refusal_of
-from llamaswap.core.values import (
-    Evict,
-    Generation,
-    ModelFacts,
-    ModelId,
-    PlanView,
-    ProcessState,
-    StopReason,
-    SwapId,
-    SwapReason,
-    UnloadId,
-)
-from llamaswap.core.views import Moment, Up, forbidden_idle, plan_view
+from llamaswap.core.values import ModelFacts, ModelId, PlanView, ProcessState, StopReason, SwapId, SwapReason, UnloadId
+from llamaswap.core.views import forbidden_idle
 from llamaswap.errors import (
     ConcurrencyLimitError,
     LlamaSwapError,
@@ -98,22 +87,21 @@ class Scheduler:
         self._book = RequestBook(facts)
         self._swaps: dict[SwapId, ActiveSwap] = {}
         self._swap_to: dict[ModelId, ActiveSwap] = {}
-        self._up: dict[ModelId, Up] = {}
-        self._exited: dict[ModelId, Generation] = {}
-        self._generation: dict[ModelId, Generation] = {}
         self._departures = Departures()
+        self._running = Running(self._swaps, self._departures)
+        self._up = self._running.up
         self._clear: set[ModelId] = set()
         self._is_shutting_down = False
         self._wake_mono = inf
         self._swap_ids = count(1)
-        self._serials = count(1)
 
     # ----------------------------------------------------------------- events
 
     def handle(self, event: Event) -> list[Command]:
         """Take one event in; give the commands that it causes, in order.
 
-        Never raises for an id that it no longer knows: late news is no news.
+        Never raises for an id that it no longer knows: late news is no news. Even where a bug made it
+        raise for an arrival, the end of that request leaves nothing of it behind.
         """
         commands = self._react(event)
         if self._departures.removed:
@@ -191,9 +179,9 @@ class Scheduler:
             del swap.waiters[request.id]
             # A load that was ordered as such is stopped by its orderer; others run to their end.
             if not swap.waiters and swap.reason is SwapReason.USER:
-                commands += self._cancel(swap)
+                commands += swap.cancel()
         else:
-            self._book.queue.remove(request)
+            self._book.take_waiting(lambda r: r is request)
         self._book.release(request)
         return commands + self._review(event.at_mono)
 
@@ -212,7 +200,7 @@ class Scheduler:
         self._swap_to.pop(swap.target)
         self._clear.clear()
         error = event.error
-        if error is None and event.generation <= self._exited.get(swap.target, 0):
+        if error is None and self._running.is_over(swap.target, event.generation):
             error = ModelUnloadedError(f"[{swap.target}] process is not ready")
         commands: list[Command] = []
         self._backoff.swap_ended(swap.target, error, event.at_mono)
@@ -221,23 +209,17 @@ class Scheduler:
         if error is not None:
             # A swap that ended before it touched its target leaves the target as it was.
             if not swap.is_evicting:
-                self._up.pop(swap.target, None)
+                self._running.lose((swap.target,))
             commands += self._refuse_all(list(swap.waiters.values()), error)
         elif not self._departures.holds(swap.target):
-            self._up[swap.target] = Up(event.generation, event.at_mono)
-            self._generation[swap.target] = event.generation
+            self._running.came_up(swap.target, event.generation, event.at_mono)
             commands += [self._serve(waiter) for waiter in swap.waiters.values()]
         self._planner.swap_finished(self._view(event.at_mono), swap.view(), swap.outcome(event.at_mono, error))
         return commands + self._review(event.at_mono)
 
     def _unload(self, event: UnloadAsked) -> list[Command]:
-        commands: list[Command] = []
         error = ModelUnloadedError(f"unspecific error: {self._planner_name}: model unloaded")
-        for swap in self._swaps.values():
-            if swap.target in event.models:
-                commands += self._refuse_all(swap.take_waiters(), error)
-                commands += self._cancel(swap)
-        commands += self._refuse_all(self._book.take_waiting(lambda r: r.model in event.models), error)
+        commands = self._give_up(event.models, error)
         self._hold(event.unload, event.models)
         commands.append(Unload(event.unload, event.models, event.reason))
         return commands + self._review(event.at_mono)
@@ -254,8 +236,7 @@ class Scheduler:
 
     def _hold(self, unload: UnloadId, models: frozenset[ModelId]) -> None:
         self._departures.begin_unload(unload, models)
-        for model in models:
-            self._up.pop(model, None)
+        self._running.lose(models)
         self._clear.clear()
 
     def _unload_finished(self, event: UnloadFinished) -> list[Command]:
@@ -267,23 +248,24 @@ class Scheduler:
     def _exited_by_itself(self, event: ProcessExited) -> list[Command]:
         if event.model not in self._facts:
             return []
-        self._exited[event.model] = max(event.generation, self._exited.get(event.model, event.generation))
-        up = self._up.get(event.model)
-        if up is None or up.generation > event.generation:
+        if not self._running.exited(event.model, event.generation):
             return []
-        del self._up[event.model]
         self._clear.clear()
         return self._review(event.at_mono)
 
     def _shut_down(self) -> list[Command]:
         self._is_shutting_down = True
         self._clear.clear()
-        error = ShuttingDownError("llama-swap is shutting down")
+        return self._give_up(self._facts, ShuttingDownError("llama-swap is shutting down"))
+
+    def _give_up(self, models: Container[ModelId], error: LlamaSwapError) -> list[Command]:
+        """Cancel the swaps to these models, and refuse everybody who waits for them."""
         commands: list[Command] = []
         for swap in self._swaps.values():
-            commands += self._refuse_all(swap.take_waiters(), error)
-            commands += self._cancel(swap)
-        return commands + self._refuse_all(self._book.take_waiting(lambda _: True), error)
+            if swap.target in models:
+                commands += self._refuse_all(swap.take_waiters(), error)
+                commands += swap.cancel()
+        return commands + self._refuse_all(self._book.take_waiting(lambda r: r.model in models), error)
 
     # ----------------------------------------------------------------- reload
 
@@ -292,11 +274,12 @@ class Scheduler:
             return []
         commands: list[Command] = []
         leaving = event.restarted | event.removed
+        self._backoff.change(event.backoff, leaving)
         waiters: list[Request] = []
         for swap in self._swaps.values():
             if swap.target in leaving:
                 waiters += swap.take_waiters()
-                commands += self._cancel(swap, StopReason.RELOAD)
+                commands += swap.cancel(StopReason.RELOAD)
         self._book.queue[:0] = sorted(waiters, key=lambda r: r.admitted_mono)
         gone = self._book.take_waiting(lambda r: r.model in event.removed)
         commands += self._refuse_all(gone, ModelNotFoundError("model removed by configuration reload"))
@@ -308,26 +291,20 @@ class Scheduler:
         if event.enforces:
             leaving |= forbidden_idle(event.planner, self._view(event.at_mono))
         self._departures.retire(leaving, event.at_mono + event.drain_seconds)
-        for model in leaving:
-            self._up.pop(model, None)
+        self._running.lose(leaving)
         self._clear.clear()
         return commands + self._retire(event.at_mono) + self._review(event.at_mono)
 
     def _retire(self, now: float) -> list[Command]:
-        """Unload what a reload left for later, if its time has come."""
-        due = self._departures.take_due(now, self._book.in_flight)
-        return [Unload(unload, frozenset({model}), StopReason.RELOAD) for unload, model in due]
+        return [*self._departures.take_due(now, self._book.in_flight)]
 
     def _dismiss(self) -> list[Command]:
         """Forget removed models of which nothing is left."""
-        removed = self._departures.removed
-        gone = [m for m in removed if not (self._departures.holds(m) or self._book.reserved(m) or m in self._swap_to)]
+        gone = self._departures.take_gone(lambda m: m in self._swap_to or self._book.reserved(m))
         for model in gone:
-            removed.discard(model)
             self._book.forget(model)
             self._facts = {m: facts for m, facts in self._facts.items() if m != model}
-            self._exited.pop(model, None)
-            self._generation.pop(model, None)
+            self._running.forget(model)
             self._clear.clear()
         return [Dismiss(model) for model in gone]
 
@@ -358,7 +335,7 @@ class Scheduler:
             case _:
                 assert_never(decision)
 
-    def _act(self, request: Request, decision: Evict, now: float, commands: list[Command]) -> bool:
+    def _act(self, request: Request, decision: values.Evict, now: float, commands: list[Command]) -> bool:
         model, evict = request.model, decision.models
         if any(swap.collides(model, evict) for swap in self._swaps.values()):
             return False
@@ -371,8 +348,7 @@ class Scheduler:
         swap = ActiveSwap(SwapId(next(self._swap_ids)), model, evict, request.reason, now)
         swap.waiters[request.id] = request
         self._swaps[swap.id] = self._swap_to[model] = swap
-        for victim in evict:
-            self._up.pop(victim, None)
+        self._running.lose(evict)
         self._clear.clear()
         commands.append(
             Swap(swap.id, model, evict, request.reason, self._planner_name, decision.reason, decision.cost),
@@ -407,12 +383,6 @@ class Scheduler:
             self._book.release(request)
         return [Refuse(request.id, error) for request in requests]
 
-    def _cancel(self, swap: ActiveSwap, reason: StopReason = StopReason.USER) -> list[Command]:
-        if swap.is_cancelled:
-            return []
-        swap.is_cancelled = True
-        return [CancelSwap(swap.id, reason)]
-
     # ----------------------------------------------------------------- views
 
     def reserved(self, model: ModelId) -> tuple[int, int]:
@@ -422,16 +392,7 @@ class Scheduler:
 
     def state(self, model: ModelId) -> ProcessState:
         """Give the state of a configured model as planning sees it."""
-        if self._departures.holds(model):
-            return ProcessState.STOPPING
-        if any(model in swap.evict and swap.is_evicting for swap in self._swaps.values()):
-            return ProcessState.STOPPING
-        if model in self._up:
-            return ProcessState.READY
-        return ProcessState.STARTING if model in self._swap_to else ProcessState.STOPPED
+        return self._running.state(model)
 
     def _view(self, now: float) -> PlanView:
-        states = {model: self.state(model) for model in self._facts}
-        swaps = self._swaps.values()
-        moment = Moment(next(self._serials), now, self._facts, states, self._up, self._generation, swaps)
-        return plan_view(moment, self._book)
+        return self._running.view(now, self._facts, self._book)

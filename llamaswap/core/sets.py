@@ -168,3 +168,24 @@ def _undominated(masks: Iterator[int]) -> list[int]:
         kept = [other for other in kept if other & mask != other]
         kept.append(mask)
     return kept
+
+
+def sets_with(matrix: Matrix, model: ModelId) -> tuple[str, ...]:
+    """Give the names of the sets that may hold a model, in solving order."""
+    found: list[str] = []
+    for name, expression in matrix.sets:
+        if _may_hold(expression, model, found):
+            found.append(name)
+    return tuple(found)
+
+
+def _may_hold(expression: Expression, model: ModelId, known: Collection[str]) -> bool:
+    match expression:
+        case Leaf():
+            return expression.model == model
+        case Reference():
+            return expression.name in known
+        case AnyOf() | AllOf():
+            return any(_may_hold(part, model, known) for part in expression.parts)
+        case _:
+            assert_never(expression)

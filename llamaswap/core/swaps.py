@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from llamaswap.core.book import Request
+from llamaswap.core.messages import CancelSwap
 from llamaswap.core.values import (
     ModelId,
     OutcomeKind,
     Refuse,
     RequestId,
+    StopReason,
     SwapId,
     SwapOutcome,
     SwapPhase,
@@ -57,6 +59,13 @@ class ActiveSwap:
         waiters = list(self.waiters.values())
         self.waiters.clear()
         return waiters
+
+    def cancel(self, reason: StopReason = StopReason.USER) -> list[CancelSwap]:
+        """Keep its target from coming up; gives the command for that, none when it was given before."""
+        if self.is_cancelled:
+            return []
+        self.is_cancelled = True
+        return [CancelSwap(self.id, reason)]
 
     def view(self) -> SwapView:
         """Show it to planners."""

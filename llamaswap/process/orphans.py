@@ -32,22 +32,26 @@ def carriers(markers: Collection[str]) -> list[tuple[int, str, str]]:
 
 
 def remove_orphans(traces: Iterable[Trace]) -> list[Trace]:
-    """End those processes for which all facts still hold, and whatever these have started.
+    """End those processes for which all facts still hold, and, unless it is kept, what these have started.
 
-    They get TERM, and KILL two seconds later.
+    Where we were started by one of them, it is in use, and is left alone. The others get TERM,
+    and KILL two seconds later.
 
     Returns:
         Those that were found.
     """
     found: list[Trace] = []
     members: set[psutil.Process] = set()
+    own = psutil.Process()
     for trace in traces:
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(trace.pid)
             # The birth is asked for last: who has it now had it when the handle was made.
             if _marker_of(trace.pid) == trace.marker and birth_of(trace.pid) == trace.born and is_alive(process):
-                found.append(trace)
-                members.update({process, *process.children(recursive=True)})
+                tree = {process, *process.children(recursive=True)}
+                if own not in tree:
+                    found.append(trace)
+                    members |= tree if trace.is_whole else {process}
     _end(members, signal.SIGTERM, _TERM_SECONDS)
     _end(members, signal.SIGKILL, _KILL_SECONDS)
     return found

@@ -7,15 +7,18 @@ count, and the marker in its environment.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 import psutil
+
+from llamaswap.process.table import is_alive
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _BIRTH_FIELD: Final = 19
@@ -33,12 +36,14 @@ class Trace:
         pid: Its pid.
         born: Its time of birth, as :func:`birth_of` gives it.
         marker: What the instance variable in its environment says.
+        is_whole: Whether what it has started is ended with it.
     """
 
     model: str
-    pid: int
+    pid: Annotated[int, msgspec.Meta(gt=0)]
     born: str
-    marker: str
+    marker: Annotated[str, msgspec.Meta(min_length=1)]
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,13 @@ class RunRecord:
 
     @property
     def is_daemon_alive(self) -> bool:
-        """Whether the daemon that wrote it is still there."""
-        return self.is_of_this_boot and birth_of(self.daemon_pid) == self.daemon_born
+        """Whether the daemon that wrote it is still there; one that nobody has waited for is not."""
+        if not self.is_of_this_boot or birth_of(self.daemon_pid) != self.daemon_born:
+            return False
+        try:
+            return is_alive(psutil.Process(self.daemon_pid))
+        except psutil.NoSuchProcess:
+            return False
 
 
 def run_file_path(state_dir: str, environ: Mapping[str, str], *what: str) -> Path:
@@ -77,10 +87,16 @@ def run_file_path(state_dir: str, environ: Mapping[str, str], *what: str) -> Pat
         what: What distinguishes the daemon from others: its configuration, its address.
     """
     own = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    home = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME") or Path.home(), ".local", "state")
-    folder = Path(state_dir or own or Path(home, "llamaswap"))
+    folder = Path(state_dir or own or Path(_user_state(environ), "llamaswap"))
     key = sha256("\0".join(what).encode()).hexdigest()[:_KEY_LETTERS]
     return folder.absolute() / f"run-{key}.json"
+
+
+def _user_state(environ: Mapping[str, str]) -> Path:
+    home = environ.get("HOME", "")
+    with contextlib.suppress(RuntimeError):  # a container's user may have neither a home nor a name
+        home = home or str(Path.home())
+    return Path(environ.get("XDG_STATE_HOME") or Path(home or "/", ".local", "state"))
 
 
 def boot_id() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Final, TypeVar
@@ -33,7 +33,10 @@ class _Tree:
     model: ModelId
     is_whole: bool
     """Whether more than the leader is ours to end."""
-    born: dict[int, str] = field(default_factory=dict)
+    leader: dict[int, str]
+    """Its time of birth by its pid."""
+    born: dict[int, str]
+    """The same, with what was found of its descendants."""
 
 
 class RunState:
@@ -127,10 +130,13 @@ class RunState:
             marker: What its environment says.
             is_whole: Whether what it starts is to be ended with it.
         """
-        born = birth_of(pid) if self._is_open else None
+        try:
+            born = birth_of(pid) if self._is_open else None
+        except OSError:  # another user's, on a system that hides those
+            born = None
         if born is None:
             return
-        self._trees[marker] = _Tree(model, is_whole, {pid: born})
+        self._trees[marker] = _Tree(model, is_whole, {pid: born}, {pid: born})
         self._pause_seconds = _FIRST_LOOK_SECONDS
         if self._timer is None or self._timer.getTime() > self._reactor.seconds() + _FIRST_LOOK_SECONDS:
             self._stop_looking()
@@ -173,8 +179,8 @@ class RunState:
             seen[marker][pid] = born
         for marker, born_by_pid in seen.items():
             tree = self._trees.get(marker)
-            if tree is not None and not born_by_pid.items() <= tree.born.items():
-                tree.born.update(born_by_pid)
+            if tree is not None and tree.born != (now := {**tree.leader, **born_by_pid}):
+                tree.born = now
                 self._changed()
 
     def _look_again(self) -> None:
@@ -210,7 +216,7 @@ class RunState:
     def _next(self) -> tuple[int, RunRecord]:
         self._serial += 1
         traces = [
-            Trace(tree.model, pid, born, marker)
+            Trace(tree.model, pid, born, marker, tree.is_whole)
             for marker, tree in self._trees.items()
             for pid, born in tree.born.items()
         ]

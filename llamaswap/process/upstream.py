@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Final, Protocol
 
@@ -22,11 +21,12 @@ from twisted.web.iweb import IAgent
 from llamaswap.config.schema import ModelConfig
 from llamaswap.core.lifecycle import LifecycleEvent, advance
 from llamaswap.core.values import Generation, LoadErrorKind, ModelId, ProcessState, StopReason, UpstreamSnapshot
-from llamaswap.errors import ModelUnloadedError, ShuttingDownError, UpstreamStartError, UpstreamStartTimeoutError
+from llamaswap.errors import ModelUnloadedError, ShuttingDownError, UpstreamStartError
 from llamaswap.interfaces import ExitStatus, ILaunched, IUpstreamLauncher
 from llamaswap.process.command import launch_spec
 from llamaswap.process.health import HealthCheck, probe_url
 from llamaswap.process.idle import IdleTimer
+from llamaswap.process.life import Life
 from llamaswap.process.load_errors import LoadErrors
 from llamaswap.process.load_times import LoadHistory
 from llamaswap.process.waiters import Waiters
@@ -56,31 +56,6 @@ class UpstreamEvents(Protocol):
 
     def idle_expired(self, model: ModelId, generation: Generation) -> None:
         """Decide whether an idle model stops; called again each second until it does, or is used."""
-
-
-@dataclass(slots=True, eq=False)
-class _Life:
-    """What there is only while a generation is: from its start until nothing of it is left.
-
-    Attributes:
-        started_at: UTC epoch seconds.
-        started_mono: The same moment on the clock.
-        starting: The start under way.
-        launched: The process, once there is one.
-        probing: The health check under way.
-        exit_status: How the leader ended.
-        ready_at: UTC epoch seconds.
-        idle: Measures the time to live of a ready process.
-    """
-
-    started_at: float
-    started_mono: float
-    starting: Deferred[None] | None = None
-    launched: ILaunched | None = None
-    probing: Deferred[None] | None = None
-    exit_status: ExitStatus | None = None
-    ready_at: float | None = None
-    idle: IdleTimer | None = None
 
 
 class Upstream:
@@ -128,7 +103,7 @@ class Upstream:
         self._cwd = cwd
         self._state = ProcessState.STOPPED
         self._generation = Generation(0)
-        self._life: _Life | None = None
+        self._life: Life | None = None
         self._leftover: ILaunched | None = None
         self._is_ending = False
         self._waiters: Waiters[Generation] = Waiters()
@@ -258,19 +233,19 @@ class Upstream:
 
     def _begin_start(self) -> None:
         self._generation = Generation(self._generation + 1)
-        life = self._life = _Life(started_at=time.time(), started_mono=self._clock.seconds())
+        life = self._life = Life(started_at=time.time(), started_mono=self._clock.seconds())
         self._started_at = life.started_at
         self._move(LifecycleEvent.START_WANTED)
         if self._life is life and self._state is ProcessState.STARTING:
             life.starting = Deferred.fromCoroutine(self._start(life))
             life.starting.addErrback(self._start_cut_short, life)
 
-    async def _start(self, life: _Life) -> None:
+    async def _start(self, life: Life) -> None:
         try:
             await self._bring_up(life)
         except UpstreamStartError as error:
             self._log.warn("{model} did not start: {reason}", model=self.model, reason=error.message)
-            self._errors.note(_kind_of(error, life), error.message, life.exit_status)
+            self._errors.note(life.kind_of(error), error.message, life.exit_status)
             if life.launched is not None:
                 await life.launched.stop(_FAILED_START_GRACE_SECONDS)
             if self._life is not life or self._state is not ProcessState.STARTING:
@@ -282,7 +257,7 @@ class Upstream:
         else:
             self._become_ready(life)
 
-    async def _bring_up(self, life: _Life) -> None:
+    async def _bring_up(self, life: Life) -> None:
         if self._leftover is not None:
             await self._leftover.stop(float(self.config.unload_timeout_seconds))
             self._leftover = None
@@ -301,7 +276,7 @@ class Upstream:
             self._log.warn("{model}: its process ended: {status}", model=self.model, status=life.exit_status)
             raise UpstreamStartError("upstream command exited prematurely")
 
-    async def _become_healthy(self, life: _Life, launched: ILaunched) -> None:
+    async def _become_healthy(self, life: Life, launched: ILaunched) -> None:
         url = probe_url(launched.base_url, self.config.check_endpoint)
         timeout_seconds = self.config.health_check_timeout_seconds
         check = HealthCheck(self._agent, self._clock, url, timeout_seconds=timeout_seconds, owner=launched)
@@ -316,7 +291,7 @@ class Upstream:
         finally:
             life.probing = None
 
-    def _become_ready(self, life: _Life) -> None:
+    def _become_ready(self, life: Life) -> None:
         generation = self._generation
         life.ready_at = time.time()
         self._errors.clear()
@@ -330,7 +305,7 @@ class Upstream:
         if self._life is life and self._state is ProcessState.READY:
             self._waiters.fire(generation)
 
-    def _start_cut_short(self, failure: Failure, life: _Life) -> None:
+    def _start_cut_short(self, failure: Failure, life: Life) -> None:
         """End a start that a stop cancelled, which is nothing new, or that broke, which is a bug."""
         if self._life is life and self._state in {ProcessState.STARTING, ProcessState.READY}:
             self._log.failure("{model}: start broke", failure, model=self.model)
@@ -340,7 +315,7 @@ class Upstream:
 
     # ----------------------------------------------------------------- end
 
-    def _leader_exited(self, status: ExitStatus, life: _Life) -> None:
+    def _leader_exited(self, status: ExitStatus, life: Life) -> None:
         life.exit_status = status
         if self._life is not life or life.launched is None:
             return
@@ -359,7 +334,7 @@ class Upstream:
             self._move(LifecycleEvent.LEADER_EXITED, StopReason.CRASH)
             self._events.process_exited(self.model, generation)
 
-    def _begin_stop(self, life: _Life, grace_seconds: float, reason: StopReason) -> None:
+    def _begin_stop(self, life: Life, grace_seconds: float, reason: StopReason) -> None:
         aborted, self._waiters = self._waiters, Waiters()
         if life.idle is not None:
             life.idle.cancel()
@@ -368,7 +343,7 @@ class Upstream:
             life.starting.cancel()
         Deferred.fromCoroutine(self._stop(life, grace_seconds, reason, aborted)).addErrback(self._stop_broke)
 
-    async def _stop(self, life: _Life, grace_seconds: float, reason: StopReason, aborted: Waiters[Generation]) -> None:
+    async def _stop(self, life: Life, grace_seconds: float, reason: StopReason, aborted: Waiters[Generation]) -> None:
         try:
             if life.launched is not None:
                 await life.launched.stop(grace_seconds)
@@ -397,12 +372,6 @@ class Upstream:
         old = self._state
         self._state = advance(old, event)
         self._events.state_changed(self.model, self._generation, old, self._state, reason)
-
-
-def _kind_of(error: UpstreamStartError, life: _Life) -> LoadErrorKind:
-    if life.launched is None:
-        return LoadErrorKind.SPAWN_ERROR
-    return LoadErrorKind.TIMEOUT if isinstance(error, UpstreamStartTimeoutError) else LoadErrorKind.EXITED
 
 
 def _aborted() -> ModelUnloadedError:

@@ -24,7 +24,7 @@ def own_zombies() -> set[int]:
     """Find children of ours that have ended and were not waited for."""
     found = set()
     for child in psutil.Process().children():
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             if child.status() == psutil.STATUS_ZOMBIE:
                 found.add(child.pid)
     return found

@@ -76,6 +76,7 @@ class AdminRoutes:
 
     def reload(self, request: IRequest) -> bytes:
         """Answer ``GET /api/reload`` with what became of the last reload."""
+        request.setHeader(b"cache-control", b"no-store")
         return answers.document(request, self._daemon.reload_document())
 
     async def unload(self, request: IRequest) -> bytes:

@@ -9,8 +9,9 @@ from twisted.internet.defer import Deferred
 
 from llamaswap.config.schema import Config
 from llamaswap.core.values import ModelId, ProcessState, RequestId, StopReason, SwapReason, UpstreamSnapshot
+from llamaswap.loan import Loan
 from llamaswap.proxy.hop import HopPool
-from llamaswap.router import Loan, Waiter
+from llamaswap.router import Waiter
 from llamaswap.telemetry.logs import Logs
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from llamaswap.config.schema import Config, Filters, ModelConfig
 from llamaswap.core.masking import masked
+from llamaswap.core.sets import sets_with
 from llamaswap.core.values import LoadError, LoadTimes, UpstreamSnapshot
 from llamaswap.web.models import shown_capabilities
 
@@ -57,11 +58,11 @@ def _configured(config: Config, model: ModelConfig) -> Document:
         "limit": model.concurrency_limit,
         "cmd": masked(model.cmd),
         "env": [entry.partition("=")[0] for entry in model.env],
-        "proxy": model.proxy,
+        "proxy": masked(model.proxy),
         "port": model.port,
         "launcher": model.launcher,
         "group": config.facts()[model.id].group,
-        "matrix_sets": [],
+        "matrix_sets": [] if config.router.matrix is None else sets_with(config.router.matrix, model.id),
         "ttl": model.ttl_seconds,
         "unload_timeout": model.unload_timeout_seconds,
         "filters": _filters(model.filters),

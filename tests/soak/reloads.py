@@ -114,13 +114,16 @@ def run(count: int) -> int:
         changed = [name for name in _KEPT if pids.get(name) != before[name]]
         processes = len(daemon.tree())
     good = {"whole: 200", "stream: 200"}
+    missing = good - {outcome for kind, outcome in load.outcomes if kind == "kept"}
     bad = {outcome: n for (kind, outcome), n in load.outcomes.items() if kind == "kept" and outcome not in good}
     answers = {f"{kind} {outcome}": n for (kind, outcome), n in sorted(load.outcomes.items())}
     print(f"reloads: {dict(statuses)} in {took_seconds:.0f} s, p50/p99 {_figures(seconds)}")  # noqa: T201
     print(f"answers: {answers}")  # noqa: T201
     print(f"dropped or not 2xx, of kept models: {sum(bad.values())} {bad or ''}")  # noqa: T201
     print(f"changed pids: {len(changed)} {changed or ''}; processes at the end: {processes}")  # noqa: T201
-    return 1 if bad or changed or statuses["ok"] != count else 0
+    if missing:
+        print(f"never seen: {sorted(missing)}: the clients did not work")  # noqa: T201
+    return 1 if bad or missing or changed or statuses["ok"] != count else 0
 
 
 def _figures(seconds: list[float]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llamaswap.core.backoff import Backoff
+from llamaswap.core.backoff import Backoff, BackoffRule
 from llamaswap.core.messages import Arrived, Refuse, Swap, SwapFinished, SwapStarting
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.values import Generation, ModelFacts, ModelId, RequestId
@@ -19,7 +19,7 @@ BROKEN = UpstreamStartError("no such file")
 
 
 def test_pause_opens_after_failures_in_a_row_and_ends() -> None:
-    backoff = Backoff(2, 60, 30)
+    backoff = Backoff(BackoffRule(2, 60, 30))
     backoff.swap_ended(A, BROKEN, 0)
     assert backoff.refusal(A, 1) is None
     backoff.swap_ended(A, UpstreamStartTimeoutError("too slow"), 10)
@@ -34,7 +34,7 @@ def test_pause_opens_after_failures_in_a_row_and_ends() -> None:
 
 
 def test_success_begins_anew() -> None:
-    backoff = Backoff(2, 60, 30)
+    backoff = Backoff(BackoffRule(2, 60, 30))
     backoff.swap_ended(A, BROKEN, 0)
     backoff.swap_ended(A, None, 1)
     backoff.swap_ended(A, BROKEN, 2)
@@ -42,7 +42,7 @@ def test_success_begins_anew() -> None:
 
 
 def test_failures_far_apart_do_not_count() -> None:
-    backoff = Backoff(2, 60, 30)
+    backoff = Backoff(BackoffRule(2, 60, 30))
     backoff.swap_ended(A, BROKEN, 0)
     backoff.swap_ended(A, BROKEN, 61)
     assert backoff.refusal(A, 61) is None
@@ -52,7 +52,7 @@ def test_failures_far_apart_do_not_count() -> None:
 
 @pytest.mark.parametrize(("failures", "error"), [(0, BROKEN), (1, ModelUnloadedError("aborted"))])
 def test_off_and_called_off(failures: int, error: Any) -> None:
-    backoff = Backoff(failures, 60, 30)
+    backoff = Backoff(BackoffRule(failures, 60, 30))
     for now in range(5):
         backoff.swap_ended(A, error, now)
         assert backoff.refusal(A, now) is None
@@ -64,7 +64,7 @@ class World:
     def __init__(self) -> None:
         facts = {model: ModelFacts(model) for model in (A, B)}
         settings = {"g": {"swap": True, "exclusive": True, "persistent": False, "members": [A, B]}}
-        self.scheduler = Scheduler(facts, factory.build(settings, facts), "group", Backoff(1, 60, 30))
+        self.scheduler = Scheduler(facts, factory.build(settings, facts), "group", Backoff(BackoffRule(1, 60, 30)))
 
     def ask(self, request: int, model: ModelId, now: float) -> list[Any]:
         return self.scheduler.handle(Arrived(RequestId(request), model, now))
@@ -89,3 +89,16 @@ def test_paused_model_is_refused_at_once_and_evicts_nobody() -> None:
     (again,) = world.ask(4, A, 31)
     assert not isinstance(again, Refuse), "the pause is over"
     assert world.scheduler.reserved(A) == (1, 0)
+
+
+def test_a_reload_forgets_the_failures_of_what_it_changed_and_follows_the_new_rule() -> None:
+    backoff = Backoff(BackoffRule(1, 60, 30))
+    for model in (A, B):
+        backoff.swap_ended(model, UpstreamStartError("no such file"), 1.0)
+    backoff.change(BackoffRule(2, 60, 30), [A])
+    assert backoff.refusal(A, 2.0) is None
+    assert backoff.refusal(B, 2.0) is not None
+    backoff.swap_ended(A, UpstreamStartError("no such file"), 3.0)
+    assert backoff.refusal(A, 3.0) is None
+    backoff.swap_ended(A, UpstreamStartError("no such file"), 4.0)
+    assert backoff.refusal(A, 4.0) is not None

@@ -16,7 +16,7 @@ LAYERS: Final = (
     {"core"},
     {"planners", "config"},
     {"proxy", "process", "telemetry", "registry"},
-    {"runner"},
+    {"runner", "loan"},
     {"router"},
     {"web"},
     {"listen", "preload", "shutdown", "reload", "watch", "background"},

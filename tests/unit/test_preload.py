@@ -12,8 +12,8 @@ from zope.interface.verify import verifyObject
 
 from llamaswap.core.values import ModelId, RequestId, SwapReason
 from llamaswap.errors import UpstreamStartError, UpstreamUnreachableError
+from llamaswap.loan import Loan
 from llamaswap.preload import Preload
-from llamaswap.router import Loan
 from tests.deferreds import failure_of, no_result, success_of
 
 A, B = ModelId("a"), ModelId("b")

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import psutil
+import pytest
 from twisted.internet.task import Clock
 
 from llamaswap.process.zombies import ZombieReaper, own_zombies, reap
@@ -67,3 +69,13 @@ def test_h10_real_zombie_is_found_and_reaped() -> None:
     assert child.pid not in own_zombies()
     reap(child.pid)
     child.communicate()
+
+
+def test_child_that_we_may_not_look_at_is_no_zombie(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(_: psutil.Process) -> str:
+        raise psutil.AccessDenied
+
+    child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    monkeypatch.setattr(psutil.Process, "status", forbid)
+    assert own_zombies() == set()
+    child.communicate(b"\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -179,6 +180,17 @@ def test_problems_know_their_places(tmp_path: Path) -> None:
     assert problem.message.startswith("expected")
 
 
+def test_places_of_problems_hide_what_the_environment_holds(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("peers:\n  '${env.TOKEN}': {proxy: ''}\n")
+    with pytest.raises(ConfigError) as caught:
+        Source(str(path), None, {"TOKEN": "hush-hush"}).prepare(NO_PORTS)
+    assert {(p.path, p.message) for p in caught.value.details} == {
+        ("peers.${env.TOKEN}", "proxy is required"),
+        ("peers.${env.TOKEN}", "peer models can not be empty"),
+    }
+
+
 class ThreadReactor:
     """Remembers what a thread wants to be called."""
 
@@ -199,9 +211,18 @@ def test_work_in_a_thread_comes_back_through_the_reactor() -> None:
     assert success_of(done) is True
 
 
-def test_what_work_in_a_thread_raises_comes_back_too() -> None:
+@pytest.mark.parametrize(("work", "error"), [(lambda: 1 // 0, ZeroDivisionError), (sys.exit, SystemExit)])
+def test_what_work_in_a_thread_raises_comes_back_too(work: Callable[[], object], error: type[Exception]) -> None:
     reactor = ThreadReactor()
-    done = in_thread(reactor, lambda: 1 // 0)
+    done = in_thread(reactor, work)
     assert reactor.called.wait(10)
     reactor.calls.pop()()
-    failure_of(done, ZeroDivisionError)
+    failure_of(done, error)
+
+
+def test_a_thread_that_cannot_be_had_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    failure_of(in_thread(ThreadReactor(), dict), RuntimeError)

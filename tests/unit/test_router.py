@@ -379,6 +379,37 @@ def test_a_bug_in_one_clients_code_ends_that_request_alone(logged_failures: Any)
     assert success_of(rig.router.drained()) is None
 
 
+def test_a_bug_in_a_planner_refuses_its_request_alone_and_keeps_no_reservation(logged_failures: Any) -> None:
+    rig = Rig(A, limit=1)
+    with mock.patch.object(type(rig.planner), "plan", side_effect=ZeroDivisionError):
+        waiter = rig.ask(A)
+    (error,) = waiter.heard
+    assert isinstance(error, LlamaSwapError)
+    assert (error.status, error.message) == (500, "internal error")
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+    assert rig.router.reserved(A) == (0, 0)
+    assert success_of(rig.router.drained()) is None
+    assert rig.up(A).heard == [FakePoolOf(A, 1)]
+
+
+def test_events_behind_one_whose_handling_broke_are_still_handled(logged_failures: Any) -> None:
+    rig = Rig(A)
+    later: list[FakeWaiter] = []
+    handle = rig.scheduler.handle
+
+    def breaking(event: Any) -> Any:
+        if not later:
+            later.append(rig.ask(A))  # lands in the mailbox, behind this one
+            raise ZeroDivisionError
+        return handle(event)
+
+    with mock.patch.object(rig.scheduler, "handle", breaking):
+        rig.router.process_exited(A, Generation(1))
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+    rig.upstreams[A].ready()
+    assert later[0].heard == [FakePoolOf(A, 1)]
+
+
 def test_unload_answers_when_all_are_stopped_and_cuts_what_is_in_flight() -> None:
     rig = Rig(A)
     waiter = rig.up(A)

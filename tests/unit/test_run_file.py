@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from llamaswap.process import run_file
@@ -22,7 +23,11 @@ from llamaswap.process.run_file import (
     write_run_file,
 )
 
-TRACE = Trace("m", 7, "123", "a/1/m")
+TRACE = Trace("m", 7, "123", "a/1/m", is_whole=True)
+UNFIT = [
+    msgspec.json.encode(RunRecord("b", 1, "1", (replace(TRACE, **each),)))
+    for each in ({"pid": 0}, {"pid": -1}, {"marker": ""})
+]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +66,7 @@ def test_without_processes_there_is_no_file(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"boot": 1}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"boot": 1}', b"\xff", *UNFIT])
 def test_damaged_file_is_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.json"
     path.write_bytes(content)
@@ -79,6 +84,25 @@ def test_h35_daemon_is_alive_only_as_the_same_process_in_the_same_boot() -> None
     assert not replace(record, boot="another").is_daemon_alive
     assert not replace(record, daemon_pid=2**22 + 1).is_daemon_alive
     assert not RunRecord("", 0, "").is_of_this_boot
+
+
+def test_h35_killed_daemon_that_nobody_has_waited_for_is_not_alive() -> None:
+    child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    record = replace(own_record(), daemon_pid=child.pid, daemon_born=birth_of(child.pid) or "")
+    assert record.is_daemon_alive
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not replace(record).is_daemon_alive
+    child.communicate()
+
+
+def test_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def home() -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr(Path, "home", home)
+    assert str(run_file_path("", {}, "c").parent) == "/.local/state/llamaswap"
+    assert str(run_file_path("/x", {}, "c").parent) == "/x"
 
 
 def test_birth_is_of_the_process_and_not_of_the_pid() -> None:

@@ -17,7 +17,7 @@ from llamaswap.process import run_state
 from llamaswap.process.run_file import RunRecord, Trace, birth_of, own_record, read_run_file, write_run_file
 from llamaswap.process.run_state import RunState
 
-TRACE = Trace("m", 7, "123", "a/1/m")
+TRACE = Trace("m", 7, "123", "a/1/m", is_whole=True)
 OWN = os.getpid()
 M = ModelId("m")
 
@@ -90,7 +90,7 @@ def test_h35_leader_is_noted_with_every_fact_while_it_runs(world: World) -> None
     assert not world.path.exists()
     world.state.started(M, OWN, "a/1/m", is_whole=True)
     world.gather()
-    expected = replace(own_record(), processes=(Trace("m", OWN, birth_of(OWN) or "", "a/1/m"),))
+    expected = replace(own_record(), processes=(Trace("m", OWN, birth_of(OWN) or "", "a/1/m", is_whole=True),))
     assert read_run_file(world.path) == expected
     world.state.ended("a/1/m")
     world.state.ended("a/1/m")
@@ -114,12 +114,39 @@ def test_h35_descendants_are_noted_when_they_are_found(world: World, monkeypatch
     world.gather()
     assert asked == [{"a/1/m"}]
     assert world.noted() == [("m", OWN), ("m", 8), ("kept", OWN)]
+    record = read_run_file(world.path)
+    assert record is not None
+    assert [trace.is_whole for trace in record.processes] == [True, True, False]
     world.pump([2, 4, 8])
     assert len(asked) == 4, "less and less often"
     world.state.ended("a/1/m")
     world.advance(1000)
     assert len(asked) == 4, "there is nobody to look for"
     world.state.close()
+
+
+def test_descendants_that_are_gone_are_noted_no_longer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [[(8, "80", "a/1/m")], [(9, "90", "a/1/m")], []]
+    monkeypatch.setattr(run_state, "carriers", lambda _: found.pop(0))
+    world.state.open()
+    world.state.started(M, OWN, "a/1/m", is_whole=True)
+    noted = []
+    for pause in (1, 2, 4):
+        world.advance(pause)
+        world.gather()
+        noted.append(world.noted())
+    assert noted == [[("m", OWN), ("m", 8)], [("m", OWN), ("m", 9)], [("m", OWN)]]
+    world.state.close()
+
+
+def test_leader_that_we_may_not_look_at_is_not_noted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(pid: int) -> str:
+        raise PermissionError(pid)
+
+    world.state.open()
+    monkeypatch.setattr(run_state, "birth_of", forbid)
+    world.state.started(M, OWN, "a/1/m", is_whole=True)
+    assert not world.getDelayedCalls()
 
 
 def test_what_is_found_after_its_tree_has_ended_is_not_noted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from unittest import mock
 
 import pytest
 from zope.interface import implementer
@@ -576,6 +577,17 @@ def test_a_planner_that_refuses_ends_the_request_with_its_words() -> None:
     assert isinstance(error, SwapRefusedError)
     assert (error.status, error.retry_after_seconds) == (507, 9)
     assert error.message == "swap refused: too big for this machine"
+
+
+def test_the_end_of_a_request_whose_arrival_broke_leaves_nothing_of_it_behind() -> None:
+    planner = ScriptedPlanner()
+    scheduler = Scheduler({A: ModelFacts(A, limit=1)}, planner, "scripted")
+    with mock.patch.object(planner, "plan", side_effect=ZeroDivisionError), pytest.raises(ZeroDivisionError):
+        scheduler.handle(Arrived(RequestId(1), A, 1.0))
+    assert scheduler.handle(RequestGone(RequestId(1), 1.0)) == []
+    assert scheduler.reserved(A) == (0, 0)
+    (swap,) = scheduler.handle(Arrived(RequestId(2), A, 2.0))
+    assert isinstance(swap, Swap)
 
 
 def test_a_planner_that_waits_is_asked_again_at_its_time() -> None:

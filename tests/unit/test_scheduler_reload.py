@@ -234,6 +234,10 @@ def test_enforced_rules_stop_idle_models_the_newest_used_stays(busy: list[str], 
     world.reload("a", "b", "c", settings=groups(g=["a", "b", "c"]), enforces=True)
     world.settle()
     assert set(world.alive) == stay
+    for model in busy:
+        world.leave(requests[model])
+    world.settle()
+    assert set(world.alive) == stay, "who was busy does not retire either"
 
 
 def test_enforced_rules_leave_alone_what_may_run_together_in_one_order() -> None:

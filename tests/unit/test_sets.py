@@ -21,6 +21,7 @@ from llamaswap.core.sets import (
     Matrix,
     Reference,
     allows_together,
+    sets_with,
     solve,
 )
 from llamaswap.core.values import ModelId
@@ -269,3 +270,10 @@ def test_what_is_written_is_read_back(built: Matrix) -> None:
     costs = {str(name): cost for name, cost in built.costs.items()}
     again = build_matrix({}, costs, {name: written(found) for name, found in built.sets}, NAMES)
     assert again == built
+
+
+def test_the_sets_of_a_model_are_named() -> None:
+    models = [ModelId(name) for name in "abc"]
+    matrix = build_matrix({}, {}, {"all": "+base & c", "base": "a | b", "other": "c"}, models)
+    assert sets_with(matrix, models[0]) == ("base", "all")
+    assert sets_with(matrix, models[2]) == ("all", "other")

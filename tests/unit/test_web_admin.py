@@ -254,4 +254,6 @@ def _no_pool() -> HopPool:
 
 
 def test_the_last_reload_is_shown() -> None:
-    assert Stack(config_of()).ask("GET", "/api/reload").document == {"serial": 1}
+    answer = Stack(config_of()).ask("GET", "/api/reload")
+    assert answer.document == {"serial": 1}
+    assert answer.headers["cache-control"] == "no-store"

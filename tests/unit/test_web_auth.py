@@ -74,6 +74,7 @@ def test_nobody_else_does(guarded: Stack, headers: dict[str, str]) -> None:
         ("GET", "/logs"),
         ("GET", "/logs/stream"),
         ("GET", "/upstream/alpha/"),
+        ("GET", "/api/models/alpha"),
         ("POST", "/api/models/unload"),
         ("POST", "/api/models/load/alpha"),
         ("POST", "/v1/chat/completions"),

@@ -12,7 +12,7 @@ A = ModelConfig(
     ModelId("a"),
     cmd="llama-server --port 5801 --api-key s3",
     env=("CUDA_VISIBLE_DEVICES=0", "HF_TOKEN=s3"),
-    proxy="http://localhost:5801",
+    proxy="http://me:s3@localhost:5801",
     port=5801,
     aliases=("x",),
     ttl_seconds=300,
@@ -85,6 +85,7 @@ def test_model_that_runs_shows_no_secret(stack: Stack) -> None:
     assert b"s3" not in answer.body
     shown = answer.document
     assert shown["cmd"] == "llama-server --port 5801 --api-key [REDACTED]"
+    assert shown["proxy"] == "http://[REDACTED]@localhost:5801"
     assert shown["env"] == ["CUDA_VISIBLE_DEVICES", "HF_TOKEN"]
     assert (shown["state"], shown["queued"], shown["in_flight"], shown["pid"]) == ("ready", 1, 2, 42)
     assert shown["launched"] == {"pid": 42}

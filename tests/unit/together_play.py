@@ -34,9 +34,10 @@ from llamaswap.core.values import (
 )
 from llamaswap.errors import LlamaSwapError, ModelUnloadedError
 from llamaswap.interfaces import ISwapPlanner
+from llamaswap.loan import Loan
 from llamaswap.planners import group, matrix
 from llamaswap.process.upstream import Upstream
-from llamaswap.router import Loan, Router
+from llamaswap.router import Router
 from tests.fakes import FakeAgent, FakeProbe
 from tests.unit.playing import EPSILON_SECONDS, Ear, Launcher, Level, Server, advance
 from tests.unit.scheduler_world import groups

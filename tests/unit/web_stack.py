@@ -24,8 +24,9 @@ from llamaswap.core.values import (
     UpstreamSnapshot,
 )
 from llamaswap.errors import LlamaSwapError
+from llamaswap.loan import Loan
 from llamaswap.proxy.hop import HopPool
-from llamaswap.router import Loan, Waiter
+from llamaswap.router import Waiter
 from llamaswap.telemetry.logs import Logs
 from llamaswap.web.app import App
 from llamaswap.web.edge import EdgeSite
