@@ -22,7 +22,7 @@ from llamaswap.errors import UpstreamStartTimeoutError
 _FIRST_PROBE_SECONDS: Final = 0.002
 _SHORTEST_PAUSE_SECONDS: Final = 0.005
 _LONGEST_PAUSE_SECONDS: Final = 0.25
-_PAUSE_SHARE: Final = 0.05
+_PAUSE_SHARE: Final = 0.01
 """Of the time waited so far."""
 
 _PROBE_SECONDS: Final = 5.0

@@ -91,7 +91,7 @@ def test_probes_get_rarer_but_never_rarer_than_four_a_second() -> None:
     assert pauses[0] == pytest.approx(0.005, abs=0.0011)
     assert max(pauses) <= 0.2511
     for start, pause in zip(times, pauses, strict=False):
-        assert pause <= max(0.005, 0.05 * start) + 0.0011
+        assert pause <= max(0.005, 0.01 * start) + 0.0011
 
 
 def test_one_probe_at_a_time() -> None:
