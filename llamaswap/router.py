@@ -39,16 +39,8 @@ from llamaswap.core.messages import (
     WakeAt,
 )
 from llamaswap.core.scheduler import Scheduler
-from llamaswap.core.values import (
-    Generation,
-    ModelId,
-    ProcessState,
-    RequestId,
-    StopReason,
-    SwapReason,
-    UnloadId,
-    UpstreamSnapshot,
-)
+from llamaswap.core.snapshot import UpstreamSnapshot
+from llamaswap.core.values import Generation, ModelId, ProcessState, RequestId, StopReason, SwapReason, UnloadId
 from llamaswap.errors import LlamaSwapError, NotReadyError
 from llamaswap.loan import Loan
 from llamaswap.runner import Runner, Supervisor

@@ -18,14 +18,8 @@ from twisted.python.failure import Failure
 
 from llamaswap.config.schema import ModelConfig
 from llamaswap.core.messages import CancelSwap, Event, Swap, SwapFinished, SwapStarting, Unload
-from llamaswap.core.values import (
-    Generation,
-    ModelId,
-    ProcessState,
-    StopReason,
-    SwapId,
-    UpstreamSnapshot,
-)
+from llamaswap.core.snapshot import UpstreamSnapshot
+from llamaswap.core.values import Generation, ModelId, ProcessState, StopReason, SwapId
 from llamaswap.errors import LlamaSwapError, ModelUnloadedError, UpstreamStartError
 
 

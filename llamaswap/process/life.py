@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 
-from llamaswap.core.values import LoadErrorKind
+from llamaswap.core.snapshot import LoadErrorKind
 from llamaswap.errors import UpstreamStartError, UpstreamStartTimeoutError
 from llamaswap.interfaces import ExitStatus, ILaunched
 from llamaswap.process.idle import IdleTimer

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from llamaswap.core.values import LoadError, LoadErrorKind
+from llamaswap.core.snapshot import LoadError, LoadErrorKind
 from llamaswap.interfaces import ExitStatus
 
 _TAIL_LINES: Final = 20

@@ -20,7 +20,8 @@ from twisted.web.iweb import IAgent
 
 from llamaswap.config.schema import ModelConfig
 from llamaswap.core.lifecycle import LifecycleEvent, advance
-from llamaswap.core.values import Generation, LoadErrorKind, ModelId, ProcessState, StopReason, UpstreamSnapshot
+from llamaswap.core.snapshot import LoadErrorKind, UpstreamSnapshot
+from llamaswap.core.values import Generation, ModelId, ProcessState, StopReason
 from llamaswap.errors import ModelUnloadedError, ShuttingDownError, UpstreamStartError
 from llamaswap.interfaces import ExitStatus, ILaunched, IUpstreamLauncher
 from llamaswap.process.command import launch_spec

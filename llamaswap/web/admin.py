@@ -11,7 +11,8 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from llamaswap import __version__
 from llamaswap.config.schema import ModelConfig
-from llamaswap.core.values import ModelId, StopReason, SwapReason, UpstreamSnapshot
+from llamaswap.core.snapshot import UpstreamSnapshot
+from llamaswap.core.values import ModelId, StopReason, SwapReason
 from llamaswap.errors import NotFoundError
 from llamaswap.web import answers
 from llamaswap.web.asked import first_value

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from llamaswap.config.schema import Config
-from llamaswap.core.values import ModelId, ProcessState, RequestId, StopReason, SwapReason, UpstreamSnapshot
+from llamaswap.core.snapshot import UpstreamSnapshot
+from llamaswap.core.values import ModelId, ProcessState, RequestId, StopReason, SwapReason
 from llamaswap.loan import Loan
 from llamaswap.proxy.hop import HopPool
 from llamaswap.router import Waiter

@@ -8,7 +8,8 @@ from typing import Any, Final
 from llamaswap.config.schema import Config, Filters, ModelConfig
 from llamaswap.core.masking import masked
 from llamaswap.core.sets import sets_with
-from llamaswap.core.values import LoadError, LoadTimes, UpstreamSnapshot
+from llamaswap.core.snapshot import LoadError, UpstreamSnapshot
+from llamaswap.core.values import LoadTimes
 from llamaswap.web.models import shown_capabilities
 
 Document = dict[str, Any]

@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from llamaswap.config.schema import ModelConfig, Timeouts
 from llamaswap.core.messages import Reconfigured
 from llamaswap.core.scheduler import Scheduler
+from llamaswap.core.snapshot import UpstreamSnapshot
 from llamaswap.core.values import (
     Evict,
     Generation,
@@ -22,7 +23,6 @@ from llamaswap.core.values import (
     RequestId,
     StopReason,
     SwapReason,
-    UpstreamSnapshot,
     Wait,
 )
 from llamaswap.errors import (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from llamaswap.core.values import LoadError, StopReason
+from llamaswap.core.snapshot import LoadError
+from llamaswap.core.values import StopReason
 from llamaswap.errors import UpstreamStartError
 from tests.deferreds import failure_of
 from tests.unit.upstream_world import World

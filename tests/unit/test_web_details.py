@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llamaswap.config.schema import ModelConfig
-from llamaswap.core.values import LoadError, LoadErrorKind, LoadTimes, ModelId, ProcessState, UpstreamSnapshot
+from llamaswap.core.snapshot import LoadError, LoadErrorKind, UpstreamSnapshot
+from llamaswap.core.values import LoadTimes, ModelId, ProcessState
 from tests.unit.web_stack import Stack, config_of
 
 A = ModelConfig(

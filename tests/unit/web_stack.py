@@ -14,15 +14,8 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
 from llamaswap.config.schema import Config, ModelConfig, Timeouts
-from llamaswap.core.values import (
-    Generation,
-    ModelId,
-    ProcessState,
-    RequestId,
-    StopReason,
-    SwapReason,
-    UpstreamSnapshot,
-)
+from llamaswap.core.snapshot import UpstreamSnapshot
+from llamaswap.core.values import Generation, ModelId, ProcessState, RequestId, StopReason, SwapReason
 from llamaswap.errors import LlamaSwapError
 from llamaswap.loan import Loan
 from llamaswap.proxy.hop import HopPool
