@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from twisted.internet.defer import Deferred
@@ -55,9 +56,12 @@ class Source:
         """Read and check everything, and build what is built from it; takes its time.
 
         Raises:
-            ConfigError: It cannot be used.
+            ConfigError: It cannot be used, or there is nothing in it: an editor may just be writing it,
+                and taking that for "no models" would end all of them.
         """
         config = load(self.path, self.directory, self.environ, held=held)
+        if not any(Path(source).stat().st_size for source in config.sources):
+            raise ConfigError(f"{', '.join(config.sources)}: empty, the running configuration stays")
         return Prepared(config, config.facts(), build_planner(config))
 
 

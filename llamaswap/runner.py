@@ -57,11 +57,6 @@ class _SwapRun:
     is_starting: bool = False
     is_cancelled: bool = False
 
-    def check(self) -> None:
-        """Break off when it was cancelled."""
-        if self.is_cancelled:
-            raise ModelUnloadedError("aborted")
-
 
 class Runner:
     """Carries out ``Swap``, ``CancelSwap`` and ``Unload``.
@@ -131,7 +126,8 @@ class Runner:
             await gatherResults([self._stop(victim, StopReason.SWAP) for victim in sorted(command.evict)])
             # Nobody plans for what outlives a leader that crashed, yet it may hold the memory that is wanted.
             await gatherResults([upstream.leftover_gone() for upstream in self._upstreams.values()])
-            run.check()
+            if run.is_cancelled:
+                raise ModelUnloadedError("aborted")
             run.is_starting = True
             self._tell(SwapStarting(command.swap, self._clock.seconds()))
             generation = await self._ensure_ready(run)
@@ -142,7 +138,6 @@ class Runner:
 
     async def _ensure_ready(self, run: _SwapRun) -> Generation:
         upstream = self._upstreams[run.model]
-        run.check()  # telling of the start may have brought the order to cancel
         try:
             return await upstream.ensure_ready()
         except LlamaSwapError:

@@ -226,3 +226,12 @@ def test_a_thread_that_cannot_be_had_is_a_failure(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     failure_of(in_thread(ThreadReactor(), dict), RuntimeError)
+
+
+def test_h78_a_file_that_is_empty_just_now_does_not_take_all_models_away(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.touch()
+    with pytest.raises(ConfigError, match="empty, the running configuration stays"):
+        Source(str(path), None, {}).prepare(NO_PORTS)
+    path.write_text("# no models on purpose\n")
+    assert Source(str(path), None, {}).prepare(NO_PORTS).config.models == {}
