@@ -38,6 +38,7 @@ from llamaswap.core.messages import (
     UnloadFinished,
     WakeAt,
 )
+from llamaswap.core.news import StateChanged
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.snapshot import UpstreamSnapshot
 from llamaswap.core.values import Generation, ModelId, ProcessState, RequestId, StopReason, SwapReason, UnloadId
@@ -87,6 +88,7 @@ class Router(Generic[SupervisorT, PoolT]):
         clock: Gives the time of each event.
         make_pool: Makes the connections of a generation that became ready.
         on_dismissed: Called when nothing is left of a model that was removed.
+        publish: Told of changes, see :mod:`llamaswap.core.news`.
     """
 
     _log: ClassVar[Logger] = Logger()
@@ -97,11 +99,13 @@ class Router(Generic[SupervisorT, PoolT]):
         clock: IReactorTime,
         make_pool: Callable[[SupervisorT], PoolT],
         on_dismissed: Callable[[ModelId], object] = lambda _: None,
+        publish: Callable[[object], object] = lambda _: None,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._make_pool = make_pool
         self._on_dismissed = on_dismissed
+        self._publish = publish
         self._upstreams: dict[ModelId, SupervisorT] = {}
         self._dismissed: set[SupervisorT] = set()
         self._runner = Runner(self.tell, clock)
@@ -270,6 +274,7 @@ class Router(Generic[SupervisorT, PoolT]):
             self._pools[model] = (generation, self._make_pool(self._upstreams[model]))
         elif old is ProcessState.READY and model in self._pools:
             self._close(model, self._pools.pop(model)[1])
+        self._publish(StateChanged(model, generation, old, new, reason, self._clock.seconds()))
 
     def _close(self, model: ModelId, pool: PoolT) -> None:
         try:

@@ -46,6 +46,7 @@ from llamaswap.telemetry.stdout import NonBlockingWriter
 from llamaswap.watch import Picture, Watcher, take_picture
 from llamaswap.web.app import App
 from llamaswap.web.edge import EdgeSite
+from llamaswap.web.observers import Observers
 
 _DESCRIPTORS: Final = 1 << 20
 """Open files that we ask for; each waiting client needs one, each stream two."""
@@ -67,6 +68,7 @@ class DaemonService(Service):
 
     Attributes:
         config: The active configuration.
+        observers: What looks on.
         logs: All logs.
         router: Decides and dispatches.
         takes_log: Whether the runner's log shall be ours.
@@ -94,10 +96,13 @@ class DaemonService(Service):
         os.umask(self._umask)
         self._stdout: NonBlockingWriter | None = None
         self.logs = Logs(config, reactor, reactor.callFromThread, self._to_stdout)
+        self.observers = Observers(reactor, config)
         self._planner = build_planner(config)
         backoff = Backoff(backoff_rule(config))
         scheduler = Scheduler(config.facts(), self._planner, config.router.use, backoff)
-        self.router: Router[Upstream, HopPool] = Router(scheduler, reactor, self._make_pool, self.logs.forget)
+        self.router: Router[Upstream, HopPool] = Router(
+            scheduler, reactor, self._make_pool, self.logs.forget, self.observers.bus.publish
+        )
         self._agent = HopAgent(reactor)
         origin = f"{source.path or ''}\n{source.directory or ''}"
         state_path = run_file_path(config.state_dir, os.environ, origin, listen.host, str(listen.port))
@@ -177,6 +182,7 @@ class DaemonService(Service):
         raise_descriptor_limit()
         self._stdout = NonBlockingWriter(self._reactor)
         self._warn(Config())
+        self.observers.start()
         self._run_state.open()
         self._reaper.start(os.getpid())
         self._announce()
@@ -250,6 +256,7 @@ class DaemonService(Service):
         self.router.reconfigure(upstreams, event)
         self._planner.close()
         self._planner = prepared.planner
+        self.observers.apply(self.config)
         self._warn(before)
         fresh = {*difference.added, *difference.restarted}
         self._preload([model for model in self.config.preload if model in fresh])
@@ -288,6 +295,7 @@ class DaemonService(Service):
             self._preloading.cancel()
         self.router.begin_shutdown()
         self.logs.end_readers()
+        self.observers.end_readers()
 
     async def close_doors(self) -> None:
         """See :class:`llamaswap.shutdown.Ending`."""
@@ -302,7 +310,8 @@ class DaemonService(Service):
 
     def stop_all(self, grace_seconds: float) -> Deferred[None]:
         """See :class:`llamaswap.shutdown.Ending`."""
-        return self.router.stop_all(grace_seconds)
+        stopped = self.router.stop_all(grace_seconds)
+        return stopped.addCallback(lambda _: Deferred.fromCoroutine(self.observers.stop()))
 
     def pids(self) -> Collection[int]:
         """See :class:`llamaswap.shutdown.Ending`."""

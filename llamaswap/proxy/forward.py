@@ -50,6 +50,30 @@ class Client(Protocol):
         """Word an error as one server-sent event."""
 
 
+class Witness(Protocol):
+    """Sees one request pass; told in the same turn, when the client has its bytes. Must not raise.
+
+    ``sent?``, ``answered?``, ``passed*``, ``ended``: the last exactly once, whatever the end is.
+    """
+
+    def sent(self) -> None:
+        """The request is on its way to the upstream."""
+
+    def answered(self, head: ResponseHead) -> None:
+        """The head of the answer went to the client."""
+
+    def passed(self, data: bytes, /) -> None:
+        """A piece of the answer's body, in the upstream's framing, went to the client."""
+
+    def ended(self, error: LlamaSwapError | None, *, has_left: bool) -> None:
+        """Nothing follows.
+
+        Args:
+            error: What the request was refused for, or its answer was cut by.
+            has_left: Whether the client went before the end.
+        """
+
+
 @implementer(IPushProducer)
 class Forwarding:
     """One client request on its way; what the router calls a waiter.
@@ -64,6 +88,7 @@ class Forwarding:
             request; perhaps before the router's ``enter`` has returned.
         is_metered: Whether the answer must be readable for us, so that the client's wish for
             encodings is reduced to those that are.
+        witness: Looks on.
 
     Attributes:
         request_id: Set by the router.
@@ -82,6 +107,7 @@ class Forwarding:
         "_method",
         "_on_end",
         "_target",
+        "_witness",
         "is_ended",
         "request_id",
     )
@@ -96,8 +122,10 @@ class Forwarding:
         body: bytes | StreamedBody,
         on_end: Callable[[Forwarding], None],
         is_metered: bool = False,
+        witness: Witness | None = None,
     ) -> None:
         self._client = client
+        self._witness = witness
         self._method = method
         self._target = target
         self._headers = headers
@@ -137,6 +165,8 @@ class Forwarding:
         self._call = call
         if self._is_paused:
             call.pause()
+        if self._witness is not None:
+            self._witness.sent()
         call.start()
 
     def refused(self, error: LlamaSwapError) -> None:
@@ -157,8 +187,12 @@ class Forwarding:
     def client_left(self) -> None:
         """The client is gone: so is everything done for it, in this turn."""
         call = self._call
-        if self._end() and call is not None:
+        if not self._end():
+            return
+        if call is not None:
             call.cancel()
+        if self._witness is not None:
+            self._witness.ended(None, has_left=True)
 
     def pauseProducing(self) -> None:
         """The client is slow: read no more."""
@@ -192,19 +226,23 @@ class Forwarding:
         elif head.is_chunked:
             self._convert = _Unchunking()
         is_chunked = client.is_modern and (head.is_chunked or head.is_open)
-        if self._convert is not None:
-            data = self._convert(data, is_whole)
-        client.relay_head(head.status, answer_head(head, is_chunked=is_chunked, closes=not client.keeps_alive) + data)
-        if is_whole and self._end():
-            client.end(self.payload_bytes)
+        converted = data if self._convert is None else self._convert(data, is_whole)
+        start = answer_head(head, is_chunked=is_chunked, closes=not client.keeps_alive)
+        client.relay_head(head.status, start + converted)
+        if self._witness is not None:
+            self._witness.answered(head)
+            if data:
+                self._witness.passed(data)
+        if is_whole:
+            self._finish()
 
     def went_on(self, data: bytes, *, is_whole: bool) -> None:
         """See :class:`~llamaswap.proxy.connection.ResponseTaker`."""
-        if self._convert is not None:
-            data = self._convert(data, is_whole)
-        self._client.relay(data)
-        if is_whole and self._end():
-            self._client.end(self.payload_bytes)
+        self._client.relay(data if self._convert is None else self._convert(data, is_whole))
+        if self._witness is not None and data:
+            self._witness.passed(data)
+        if is_whole:
+            self._finish()
 
     def failed(self, error: LlamaSwapError) -> None:
         """See :class:`~llamaswap.proxy.connection.ResponseTaker`."""
@@ -212,9 +250,18 @@ class Forwarding:
 
     # ----------------------------------------------------------------- the end
 
+    def _finish(self) -> None:
+        if not self._end():
+            return
+        if self._witness is not None:
+            self._witness.ended(None, has_left=False)
+        self._client.end(self.payload_bytes)
+
     def _fail(self, error: LlamaSwapError) -> None:
         if not self._end():
             return
+        if self._witness is not None:
+            self._witness.ended(error, has_left=False)
         head, client = self._head, self._client
         if head is None:
             client.refuse(error)

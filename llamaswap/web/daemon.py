@@ -14,6 +14,7 @@ from llamaswap.loan import Loan
 from llamaswap.proxy.hop import HopPool
 from llamaswap.router import Waiter
 from llamaswap.telemetry.logs import Logs
+from llamaswap.web.observers import Observers
 
 
 class WebRouter(Protocol):
@@ -61,6 +62,10 @@ class Daemon(Protocol):
     @property
     def logs(self) -> Logs:
         """All logs."""
+
+    @property
+    def observers(self) -> Observers:
+        """What looks on."""
 
     def reload_document(self) -> Mapping[str, Any]:
         """Describe the last reload."""

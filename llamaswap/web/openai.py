@@ -11,6 +11,7 @@ from llamaswap.errors import ModelNotFoundError, NotFoundError
 from llamaswap.web.asked import Form, read_body, read_query
 from llamaswap.web.dispatch import direct
 from llamaswap.web.edge import EdgeRequest
+from llamaswap.web.exchange import Passage
 from llamaswap.web.plans import CurrentPlans, Plan
 from llamaswap.web.relay import Relay
 
@@ -111,7 +112,7 @@ class ModelRoutes:
             LlamaSwapError: It cannot be forwarded.
         """
         plan = self._plan(read_query(request.uri.partition(b"?")[2]).model)
-        self._relay(request, plan.model, request.uri, b"", is_metered=False)
+        self._relay(request, Passage(plan.model, request.uri, b"", is_listed=True))
 
     def _forward_post(self, request: EdgeRequest, target: bytes) -> None:
         body = cast("bytes", request.body)  # only streamed paths have another
@@ -124,7 +125,8 @@ class ModelRoutes:
         elif asked.form is Form.MULTIPART and plan.form_model:
             parts = multipart.parse(body, multipart.boundary_of(content_type))
             body = multipart.replace(body, parts, b"model", plan.form_model)
-        self._relay(request, plan.model, target, body, is_metered=True)
+        passage = Passage(plan.model, target, body, is_metered=True, is_listed=True, wants_stream=asked.wants_stream)
+        self._relay(request, passage)
 
     def _plan(self, name: str) -> Plan:
         if not name:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from llamaswap.core.values import ModelId
-from llamaswap.proxy.connection import StreamedBody
 from llamaswap.proxy.forward import Forwarding
 from llamaswap.web.auth import Door
 from llamaswap.web.daemon import Daemon
 from llamaswap.web.edge import EdgeRequest
+from llamaswap.web.exchange import Passage
 
 
 class Relay:
@@ -21,38 +21,26 @@ class Relay:
     def __init__(self, daemon: Daemon, door: Door) -> None:
         self._daemon = daemon
         self._router = daemon.router
+        self._ledger = daemon.observers.ledger
         self._door = door
 
-    def __call__(
-        self,
-        request: EdgeRequest,
-        model: ModelId,
-        target: bytes,
-        body: bytes | StreamedBody,
-        *,
-        is_metered: bool,
-    ) -> None:
-        """Take a request over.
-
-        Args:
-            request: The client's side; nothing was sent yet.
-            model: Whose request it is.
-            target: Path and query for the upstream.
-            body: For the upstream.
-            is_metered: Whether the answer is read in passing.
-        """
+    def __call__(self, request: EdgeRequest, passage: Passage) -> None:
+        """Take a request over; nothing was sent to the client yet."""
         config = self._daemon.config
+        model = ModelId(passage.model)
         fields = request.fields
         if config.api_keys and not config.models[model].forward_api_key:
             fields = self._door.without_key(fields)
-        forwarding = Forwarding(
+        exchange = self._ledger.begin(request, passage)
+        forwarding = exchange.forwarding = Forwarding(
             request,
             method=request.method,
-            target=target,
+            target=passage.target,
             headers=fields,
-            body=body,
+            body=passage.body,
             on_end=self._ended,
-            is_metered=is_metered,
+            is_metered=passage.is_metered,
+            witness=exchange,
         )
         self._router.enter(model, forwarding)
 

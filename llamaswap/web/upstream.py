@@ -7,6 +7,7 @@ from llamaswap.errors import ConflictError, NotFoundError
 from llamaswap.web import answers
 from llamaswap.web.dispatch import direct
 from llamaswap.web.edge import EdgeRequest
+from llamaswap.web.exchange import Passage
 from llamaswap.web.models import StateOf
 from llamaswap.web.paths import UPSTREAM_PREFIX, cut_name, decoded, escaped
 from llamaswap.web.plans import CurrentPlans
@@ -45,7 +46,7 @@ class UpstreamRoutes:
         model = plans.by_name[found.name].model
         if self._state_of(model) is not ProcessState.READY and plans.is_ignored(decoded(found.rest)):
             raise ConflictError(f"model {model} is not loaded; path matches upstream.ignorePaths")
-        self._relay(request, model, found.rest + mark + query, request.body, is_metered=False)
+        self._relay(request, Passage(model, found.rest + mark + query, request.body))
 
 
 def _add_slash(request: EdgeRequest, name: str, query: bytes) -> None:

@@ -23,6 +23,7 @@ from llamaswap.router import Waiter
 from llamaswap.telemetry.logs import Logs
 from llamaswap.web.app import App
 from llamaswap.web.edge import EdgeSite
+from llamaswap.web.observers import Observers
 
 NOW = 1795165973.9
 
@@ -111,6 +112,9 @@ class FakeDaemon:
     config: Config
     router: FakeRouter
     logs: Logs
+
+    def __post_init__(self) -> None:
+        self.observers = Observers(MemoryReactorClock(), self.config)
 
     def reload_document(self) -> Mapping[str, Any]:
         return {"serial": 1}

@@ -1,0 +1,214 @@
+"""One request to a model from its acceptance to its end, as those see it who look on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import count
+from typing import NamedTuple
+
+from llamaswap.config.schema import Peer
+from llamaswap.errors import LlamaSwapError, RequestCancelledError
+from llamaswap.proxy.connection import StreamedBody
+from llamaswap.proxy.forward import Forwarding
+from llamaswap.proxy.headers import ResponseHead
+from llamaswap.telemetry.bus import Bus
+from llamaswap.web.edge import EdgeRequest
+
+
+class Passage(NamedTuple):
+    """How a request goes on to a model.
+
+    Attributes:
+        model: The local model's canonical id; of a peer's, the name as requested.
+        target: Path and query for the upstream.
+        body: For the upstream.
+        is_metered: Whether there will be a row about it; its answer must be readable for us.
+        is_listed: Whether it is shown in flight, and can be cancelled.
+        peer: Whose model it is; ``None`` = local.
+        selector: Name of the selector that chose the model, or empty.
+        wants_stream: Whether a streamed answer was asked for.
+        on_end: Called once when it is over.
+    """
+
+    model: str
+    target: bytes
+    body: bytes | StreamedBody
+    is_metered: bool = False
+    is_listed: bool = False
+    peer: Peer | None = None
+    selector: str = ""
+    wants_stream: bool = False
+    on_end: Callable[[], None] | None = None
+
+
+class Phase(StrEnum):
+    """Where a request is; the words travel on the wire."""
+
+    QUEUE = "queue"
+    LOAD = "load"
+    TTFB = "ttfb"
+    STREAM = "stream"
+
+
+class Exchange:
+    """One request to a model; see :class:`~llamaswap.proxy.forward.Witness`.
+
+    Args:
+        exchange_id: Of the request in flight.
+        request: The client's side.
+        passage: How it goes on.
+        at_mono: When its model was found.
+        ledger: Told of what happens.
+
+    Attributes:
+        id: As given.
+        request: As given.
+        passage: As given.
+        resolved_mono: As given.
+        sent_mono: When it went to the upstream, or ``None``.
+        first_byte_mono: When the first byte of the answer's body came, or ``None``.
+        ended_mono: When it was over, or ``None``.
+        head: The answer's, once it has begun.
+        error: What it was refused for, or its answer was cut by.
+        has_left: Whether the client went before the end.
+        forwarding: What can be cancelled; ``None`` before and after.
+    """
+
+    __slots__ = (
+        "_ledger",
+        "ended_mono",
+        "error",
+        "first_byte_mono",
+        "forwarding",
+        "has_left",
+        "head",
+        "id",
+        "passage",
+        "request",
+        "resolved_mono",
+        "sent_mono",
+    )
+
+    def __init__(
+        self, exchange_id: int, request: EdgeRequest, passage: Passage, at_mono: float, ledger: Ledger
+    ) -> None:
+        self.id = exchange_id
+        self.request = request
+        self.passage = passage
+        self.resolved_mono = at_mono
+        self.sent_mono: float | None = None
+        self.first_byte_mono: float | None = None
+        self.ended_mono: float | None = None
+        self.head: ResponseHead | None = None
+        self.error: LlamaSwapError | None = None
+        self.has_left = False
+        self.forwarding: Forwarding | None = None
+        self._ledger = ledger
+
+    @property
+    def path(self) -> str:
+        """The path that the upstream sees."""
+        return self.passage.target.partition(b"?")[0].decode("latin-1")
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of the answer's body so far."""
+        return self.head.body.payload_bytes if self.head is not None else 0
+
+    def sent(self) -> None:
+        """See :class:`~llamaswap.proxy.forward.Witness`."""
+        self.sent_mono = self._ledger.now()
+
+    def answered(self, head: ResponseHead) -> None:
+        """See :class:`~llamaswap.proxy.forward.Witness`."""
+        self.head = head
+        self._ledger.answered(self)
+
+    def passed(self, data: bytes) -> None:  # noqa: ARG002 - for who reads along
+        """See :class:`~llamaswap.proxy.forward.Witness`."""
+        if self.first_byte_mono is None:
+            self.first_byte_mono = self._ledger.now()
+
+    def ended(self, error: LlamaSwapError | None, *, has_left: bool) -> None:
+        """See :class:`~llamaswap.proxy.forward.Witness`."""
+        self.ended_mono = self._ledger.now()
+        self.error = error
+        self.has_left = has_left
+        self.forwarding = None
+        self._ledger.ended(self)
+
+    def cancel(self) -> bool:
+        """Break off on somebody's order; False if it is over."""
+        forwarding = self.forwarding
+        if forwarding is None:
+            return False
+        forwarding.cancel(RequestCancelledError("request cancelled"))
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeBegan:
+    """News: a request was accepted for a model."""
+
+    exchange: Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeAnswered:
+    """News: the head of its answer is there."""
+
+    exchange: Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeEnded:
+    """News: it is over."""
+
+    exchange: Exchange
+
+
+class Ledger:
+    """All exchanges under way.
+
+    Args:
+        bus: Told of what becomes of them.
+        now: Gives the reactor's time.
+
+    Attributes:
+        now: As given.
+    """
+
+    def __init__(self, bus: Bus, now: Callable[[], float]) -> None:
+        self.now = now
+        self._bus = bus
+        self._ids = count(1)
+        self._under_way: dict[int, Exchange] = {}
+
+    def begin(self, request: EdgeRequest, passage: Passage) -> Exchange:
+        """Enter a request whose model was found."""
+        exchange = Exchange(next(self._ids), request, passage, self.now(), self)
+        self._under_way[exchange.id] = exchange
+        self._bus.publish(ExchangeBegan(exchange))
+        return exchange
+
+    def answered(self, exchange: Exchange) -> None:
+        """Take note of the head of the answer."""
+        self._bus.publish(ExchangeAnswered(exchange))
+
+    def ended(self, exchange: Exchange) -> None:
+        """Strike a request out."""
+        if self._under_way.pop(exchange.id, None) is None:
+            return
+        if exchange.passage.on_end is not None:
+            exchange.passage.on_end()
+        self._bus.publish(ExchangeEnded(exchange))
+
+    def find(self, exchange_id: int) -> Exchange | None:
+        """Give an exchange under way."""
+        return self._under_way.get(exchange_id)
+
+    def exchanges(self) -> list[Exchange]:
+        """Give all exchanges under way, the oldest first."""
+        return list(self._under_way.values())

@@ -1,0 +1,42 @@
+"""All that looks on while requests pass and models come and go, and that routes and streams show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llamaswap.config.schema import Config
+from llamaswap.core.news import ConfigChanged
+from llamaswap.telemetry.bus import Bus
+from llamaswap.web.exchange import Ledger
+
+
+class Observers:
+    """What the daemon knows of its past and present.
+
+    Args:
+        reactor: Gives the time, calls later, and has threads.
+        config: The configuration in force.
+
+    Attributes:
+        bus: News of what happens.
+        ledger: The requests under way.
+    """
+
+    def __init__(self, reactor: Any, config: Config) -> None:
+        self.bus = Bus()
+        self.ledger = Ledger(self.bus, lambda: float(reactor.seconds()))
+        self._config = config
+
+    def start(self) -> None:
+        """Begin to look on; the daemon starts."""
+
+    def apply(self, config: Config) -> None:
+        """Follow another configuration."""
+        self._config = config
+        self.bus.publish(ConfigChanged())
+
+    def end_readers(self) -> None:
+        """End the streams of those who follow us; the daemon is about to stop."""
+
+    async def stop(self) -> None:
+        """Stop looking on, when all requests have ended; what is to be kept is kept. Harmless when called again."""
