@@ -24,12 +24,17 @@ class Client(Protocol):
         is_modern: Whether it speaks HTTP/1.1: chunks, and 1xx answers.
         keeps_alive: Whether its connection outlives this answer.
         relay: Sends bytes as they are.
+        request_id: Names the request to the upstream; empty = not named.
     """
 
     client_host: bytes
     is_modern: bool
     keeps_alive: bool
     relay: Callable[[bytes], None]
+    request_id: str
+
+    def answer_fields(self, head: ResponseHead) -> Fields:
+        """Give what an upstream's answer carries of ours."""
 
     def taken_over(self, taker: Forwarding) -> None:
         """Tell this one, from now on, to pause, to resume, and that the client has left."""
@@ -159,6 +164,7 @@ class Forwarding:
             default_host=pool.host,
             body_length=len(self._body) if isinstance(self._body, bytes) else self._body.length,
             is_metered=self._is_metered,
+            request_id=self._client.request_id,
         )
         body, self._body, self._headers = self._body, b"", []
         call = HopCall(pool, self, self._method, head, body)
@@ -227,7 +233,8 @@ class Forwarding:
             self._convert = _Unchunking()
         is_chunked = client.is_modern and (head.is_chunked or head.is_open)
         converted = data if self._convert is None else self._convert(data, is_whole)
-        start = answer_head(head, is_chunked=is_chunked, closes=not client.keeps_alive)
+        more = client.answer_fields(head)
+        start = answer_head(head, is_chunked=is_chunked, closes=not client.keeps_alive, more=more)
         client.relay_head(head.status, start + converted)
         if self._witness is not None:
             self._witness.answered(head)

@@ -30,8 +30,11 @@ HOP_BY_HOP: Final = frozenset(
 )
 """Fields that concern one connection; with those that ``Connection`` names."""
 
-_MADE_ANEW: Final = HOP_BY_HOP | {b"host", b"content-length", b"x-forwarded-for", b"accept-encoding"}
-_LOOKED_AT: Final = HOP_BY_HOP | {b"content-length", b"content-type", b"x-accel-buffering"}
+_REQUEST_ID: Final = b"x-request-id"
+_MADE_ANEW: Final = HOP_BY_HOP | {b"host", b"content-length", b"x-forwarded-for", b"accept-encoding", _REQUEST_ID}
+_LEFT_OUT: Final = HOP_BY_HOP | {_REQUEST_ID}
+_ALLOW_ORIGIN: Final = b"access-control-allow-origin"
+_LOOKED_AT: Final = _LEFT_OUT | {b"content-length", b"content-type", b"date", b"x-accel-buffering", _ALLOW_ORIGIN}
 _NO_NAMES: Final = frozenset({b"close:", b"keep-alive:", b"te:", b"upgrade:"})
 TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _CONTROLS: Final = bytes(set(range(0x20)) - set(b"\t\r\n")) + b"\x7f"
@@ -98,6 +101,7 @@ def request_head(
     default_host: bytes,
     body_length: int | None,
     is_metered: bool,
+    request_id: str = "",
 ) -> bytes:
     """Make the head that a local upstream gets.
 
@@ -109,6 +113,7 @@ def request_head(
         default_host: For ``Host`` where the client sent none.
         body_length: Length of the body; ``None`` = chunked, and sent on as it comes.
         is_metered: Whether the answer must be readable for us.
+        request_id: Takes the place of the client's; empty = none is sent.
 
     Returns:
         The head with its empty line.
@@ -135,6 +140,8 @@ def request_head(
         encodings = metered_encodings(encodings)
     if encodings:
         lines.append(b"Accept-Encoding: %b" % encodings)
+    if request_id:
+        lines.append(b"X-Request-ID: %b" % request_id.encode("ascii"))
     if any(b"trailers" in tokens(value) for value in special.get(b"te", ())):
         lines.append(b"TE: trailers")
     if body_length is None:
@@ -160,12 +167,15 @@ class ResponseHead:
     Attributes:
         status: From 100 to 999.
         reason: The phrase behind it; may be empty.
-        fields: Without those that concern one connection; ``Content-Length`` stays.
+        fields: Without those that concern one connection, and without an id of the request, which is our
+            matter; ``Content-Length`` stays.
         body: Follows the body; a body of length 0 where there is none.
         is_chunked: Whether the body comes in chunks.
         is_open: Whether only the end of the connection ends the body.
         is_event_stream: Whether a client is waiting for single events.
         keeps_alive: Whether the connection may be used again.
+        has_date: Whether it says when it was made.
+        allows_origin: Whether it says which pages may read it.
     """
 
     status: int
@@ -176,6 +186,8 @@ class ResponseHead:
     is_open: bool
     is_event_stream: bool
     keeps_alive: bool
+    has_date: bool = False
+    allows_origin: bool = False
 
     @property
     def is_interim(self) -> bool:
@@ -203,7 +215,7 @@ def response_head(head: bytes, method: bytes) -> ResponseHead:
         lower = field[0].lower()
         if lower in _LOOKED_AT:
             special.setdefault(lower, []).append(field[1])
-            if lower in HOP_BY_HOP:
+            if lower in _LEFT_OUT:
                 continue
         kept.append(field)
     options = special.get(b"connection", [])
@@ -229,6 +241,8 @@ def response_head(head: bytes, method: bytes) -> ResponseHead:
         is_open=is_open,
         is_event_stream=is_event_stream,
         keeps_alive=not is_open and _keeps_alive(first, options),
+        has_date=b"date" in special,
+        allows_origin=_ALLOW_ORIGIN in special,
     )
 
 
@@ -255,19 +269,20 @@ def _body(special: dict[bytes, list[bytes]], *, is_empty: bool) -> BodyWalker:
     return SizedBody(lengths.pop()) if lengths else OpenBody()
 
 
-def answer_head(head: ResponseHead, *, is_chunked: bool, closes: bool) -> bytes:
+def answer_head(head: ResponseHead, *, is_chunked: bool, closes: bool, more: Fields | None = None) -> bytes:
     """Make the head that the client gets.
 
     Args:
         head: The upstream's.
         is_chunked: Whether the client gets chunks.
         closes: Whether the client's connection ends with this answer.
+        more: Fields of ours.
 
     Returns:
         The head with its empty line.
     """
     lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason)]
-    lines += [b"%b: %b" % field for field in head.fields]
+    lines += [b"%b: %b" % field for field in (head.fields + more if more else head.fields)]
     if is_chunked:
         lines.append(b"Transfer-Encoding: chunked")
     if closes:

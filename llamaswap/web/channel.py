@@ -15,6 +15,7 @@ from llamaswap.web.bodies import PassingBody, WholeBody
 from llamaswap.web.head import REASONS, read_head
 from llamaswap.web.outlet import Outlet
 from llamaswap.web.paths import is_streamed
+from llamaswap.web.stamps import REQUEST_ID
 
 if TYPE_CHECKING:
     from llamaswap.web.edge import EdgeRequest, EdgeSite
@@ -194,6 +195,7 @@ class EdgeChannel(Outlet):
     def refuse(self, status: int, text: str) -> None:
         """Answer what is no request, and hang up; a request under way is given up."""
         request, self._request = self._request, None
+        request_id = self.site.name_request({}) if request is None else request.request_id
         if request is not None:
             has_begun = bool(request.startedWriting)
             request.connectionLost(Failure(ConnectionAborted()))
@@ -203,7 +205,8 @@ class EdgeChannel(Outlet):
         body = f"{text}\n".encode()
         self.write(
             b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
-            b"Connection: close\r\n\r\n%b" % (status, REASONS[status], len(body), body),
+            b"Connection: close\r\nDate: %b\r\n%b: %b\r\n\r\n%b"
+            % (status, REASONS[status], len(body), self.site.date(), REQUEST_ID, request_id.encode("ascii"), body),
         )
         self._linger()
 

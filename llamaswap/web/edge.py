@@ -16,18 +16,19 @@ from urllib.parse import parse_qs, unquote_to_bytes
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import datetimeToString
 from twisted.web.server import Request, Site
 
 from llamaswap.config.schema import HTTPConfig
 from llamaswap.errors import LlamaSwapError
 from llamaswap.proxy.connection import StreamedBody
 from llamaswap.proxy.forward import Forwarding
+from llamaswap.proxy.headers import Fields, ResponseHead
 from llamaswap.web.access import AccessLog, LineLog
 from llamaswap.web.channel import EdgeChannel
 from llamaswap.web.deadlines import Deadlines
 from llamaswap.web.errors import error_event, render_error
 from llamaswap.web.head import REASONS, RequestHead
+from llamaswap.web.stamps import REQUEST_ID, HTTPDate, RequestIds
 
 _LATE: Final = frozenset(
     {
@@ -66,6 +67,7 @@ class EdgeRequest(Request):
         started_mono: As given.
         error: What it was refused for, or cut by.
         relay: Sends bytes as they are.
+        request_id: Names it, in its answer and to its upstream.
     """
 
     _log = Logger()
@@ -76,9 +78,6 @@ class EdgeRequest(Request):
 
         def setHeader(self, name: bytes, value: bytes) -> None:
             """Set a header of an answer of ours."""
-
-        def write(self, data: bytes) -> None:
-            """Send a piece of an answer of ours."""
 
         def finish(self) -> None:
             """End an answer of ours."""
@@ -93,6 +92,7 @@ class EdgeRequest(Request):
         self.channel = channel
         self.site = channel.site
         self.method, self.uri, self.path, self.clientproto, self.fields, self._named = head[:6]
+        self.request_id = self.site.name_request(head.named)
         self.is_modern = head.is_modern
         self.keeps_alive = head.keeps_alive
         self.client_host = channel.client_host
@@ -117,7 +117,6 @@ class EdgeRequest(Request):
         self._complete()
         self.prepath = []
         self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
-        self.setHeader(b"date", datetimeToString())
         self._say_close()
         try:
             self.render(resource)
@@ -139,6 +138,14 @@ class EdgeRequest(Request):
         """Set the status of an answer of ours."""
         super().setResponseCode(code, message or REASONS.get(code))
 
+    def write(self, data: bytes) -> None:
+        """Send a piece of an answer of ours."""
+        if not self.startedWriting:
+            headers = self.responseHeaders
+            headers.setRawHeaders(REQUEST_ID, [self.request_id])
+            headers.setRawHeaders(b"date", [self.site.date()])
+        Request.write(self, data)
+
     def _say_close(self) -> None:
         if self.is_modern and not self.keeps_alive:
             self.setHeader(b"connection", b"close")
@@ -149,6 +156,13 @@ class EdgeRequest(Request):
         """See :class:`~llamaswap.proxy.forward.Client`."""
         self._taker = taker
         self.channel.registerProducer(taker, streaming=True)
+
+    def answer_fields(self, head: ResponseHead) -> Fields:
+        """See :class:`~llamaswap.proxy.forward.Client`."""
+        fields = [(REQUEST_ID, self.request_id.encode("ascii"))]
+        if not head.has_date:
+            fields.append((b"Date", self.site.date()))
+        return fields
 
     def relay_head(self, status: int, data: bytes) -> None:
         """See :class:`~llamaswap.proxy.forward.Client`."""
@@ -257,6 +271,8 @@ class EdgeSite(Site):
     Attributes:
         limits: As given.
         deadlines: What is due from clients.
+        name_request: Gives a request its id.
+        date: Gives the value of a ``Date``.
         is_closing: Whether connections end with the answers under way.
     """
 
@@ -273,6 +289,8 @@ class EdgeSite(Site):
     ) -> None:
         Site.__init__(self, resource, reactor=reactor)
         self.limits = limits
+        self.name_request = RequestIds()
+        self.date = HTTPDate()
         self.is_closing = False
         self._access = AccessLog(log, reactor)
         self._on_finished = on_finished

@@ -18,6 +18,7 @@ from llamaswap.errors import (
     UpstreamUnreachableError,
 )
 from llamaswap.proxy.forward import Forwarding
+from llamaswap.proxy.headers import Fields, ResponseHead
 from tests.unit.ends import CHUNKED, SMALL, STREAM, End, Upstream
 
 EVENT = b'data: {"error":{}}\n\n'
@@ -27,6 +28,7 @@ class FakeClient:
     """The client's side; what it is told, in order."""
 
     client_host = b"127.0.0.1"
+    request_id = "r-1"
 
     def __init__(self, *, is_modern: bool = True, keeps_alive: bool = True) -> None:
         self.is_modern = is_modern
@@ -39,6 +41,9 @@ class FakeClient:
 
     def taken_over(self, taker: Forwarding) -> None:
         self.taker = taker
+
+    def answer_fields(self, head: ResponseHead) -> Fields:
+        return []
 
     def relay_head(self, status: int, data: bytes) -> None:
         assert self.status is None
@@ -106,7 +111,7 @@ def test_what_the_upstream_gets() -> None:
     end = Way().go()
     assert end.take() == (
         b"POST /base/v1/x?a=1 HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 127.0.0.1\r\nAccept-Encoding: gzip\r\n"
-        b"Content-Length: 4\r\n\r\nbody"
+        b"X-Request-ID: r-1\r\nContent-Length: 4\r\n\r\nbody"
     )
 
 
