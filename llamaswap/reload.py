@@ -24,6 +24,7 @@ from llamaswap.config.diff import NO_DIFFERENCE, Difference, compare
 from llamaswap.config.expansion import HeldPorts
 from llamaswap.config.load import load
 from llamaswap.config.schema import Config
+from llamaswap.core.news import ReloadChanged
 from llamaswap.core.values import ModelFacts, ModelId
 from llamaswap.errors import ConfigError, ConfigProblem
 from llamaswap.interfaces import ISwapPlanner
@@ -138,6 +139,7 @@ class Reload:
         prepare: Does what takes time, beside the reactor.
         clock: Measures how long it takes.
         now: Gives UTC epoch seconds.
+        publish: Told of each beginning and end.
 
     Attributes:
         report: About the last run.
@@ -151,8 +153,10 @@ class Reload:
         prepare: Callable[[HeldPorts], Deferred[Prepared]],
         clock: IReactorTime,
         now: Callable[[], float] = time.time,
+        publish: Callable[[object], object] = lambda _: None,
     ) -> None:
         self._daemon = daemon
+        self._publish = publish
         self._prepare = prepare
         self._clock = clock
         self._now = now
@@ -180,6 +184,7 @@ class Reload:
     async def _run(self, trigger: Trigger) -> None:
         began_mono = self._clock.seconds()
         self.report = Report(self.report.serial + 1, self._now(), trigger, sources=self._daemon.config.sources)
+        self._publish(ReloadChanged(self.report.document()))
         try:
             prepared = await self._prepare(self._daemon.held_ports())
         except ConfigError as error:
@@ -222,6 +227,7 @@ class Reload:
 
     def _ended(self, _: None) -> None:
         self._is_running = False
+        self._publish(ReloadChanged(self.report.document()))
         following, self._next = self._next, None
         if following is not None:
             self.trigger(following)

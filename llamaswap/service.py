@@ -114,7 +114,12 @@ class DaemonService(Service):
         self._port: IListeningPort | None = None
         self._preloading: Deferred[None] | None = None
         self._shutdown = Shutdown(self, reactor, longest_grace_seconds(config))
-        self._reload = Reload(self, lambda held: in_thread(reactor, partial(source.prepare, held)), reactor)
+        self._reload = Reload(
+            self,
+            lambda held: in_thread(reactor, partial(source.prepare, held)),
+            reactor,
+            publish=self.observers.bus.publish,
+        )
         look = partial(take_picture, source.path, source.directory)
         self._watcher: Watcher | None = None
         if watched is not None:

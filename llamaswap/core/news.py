@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from llamaswap.core.values import Generation, ModelId, ProcessState, StopReason
 
@@ -31,3 +33,31 @@ class StateChanged:
 @dataclass(frozen=True, slots=True)
 class ConfigChanged:
     """Another configuration is in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadChanged:
+    """A reload has begun or ended; ``report`` as ``GET /api/reload`` shows it."""
+
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileChanged:
+    """Another profile is active, or none."""
+
+    active: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowAdded:
+    """There is another row about a request that has ended."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwapChanged:
+    """A swap has begun or ended; ``record`` as ``GET /api/swaps`` shows it."""
+
+    record: Mapping[str, Any]

@@ -22,6 +22,7 @@ from llamaswap.web.daemon import Daemon
 from llamaswap.web.dispatch import DirectResource, Handler
 from llamaswap.web.edge import EdgeRequest
 from llamaswap.web.errors import render_error
+from llamaswap.web.in_flight import InFlightRoutes
 from llamaswap.web.logs import STREAM_PATH, LogRoutes
 from llamaswap.web.openai import ModelRoutes
 from llamaswap.web.paths import UPSTREAM_PREFIX, cleaned, has_bad_escape, is_proper
@@ -62,6 +63,7 @@ class App:
         relay = Relay(daemon, self._door)
         ModelRoutes(plans, relay).register(self.klein)
         AdminRoutes(daemon, now).register(self.klein)
+        InFlightRoutes(daemon.observers.ledger).register(self.klein)
         self._upstream = UpstreamRoutes(plans, daemon.router.state, relay)
         self._register_logs(LogRoutes(daemon))
         self.klein.route("/", methods=["GET"], endpoint="/")(_to_ui)

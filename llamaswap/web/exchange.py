@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from llamaswap.config.schema import Peer
 from llamaswap.errors import LlamaSwapError, RequestCancelledError
 from llamaswap.proxy.connection import StreamedBody
-from llamaswap.proxy.forward import Forwarding
 from llamaswap.proxy.headers import ResponseHead
 from llamaswap.telemetry.bus import Bus
 from llamaswap.web.edge import EdgeRequest
@@ -52,14 +52,22 @@ class Phase(StrEnum):
     STREAM = "stream"
 
 
+class Cancellable(Protocol):
+    """What goes on for a request: a forwarding, or a load of its model."""
+
+    def cancel(self, error: LlamaSwapError) -> None:
+        """Break off; whoever waits is told the error."""
+
+
 class Exchange:
     """One request to a model; see :class:`~llamaswap.proxy.forward.Witness`.
 
     Args:
-        exchange_id: Of the request in flight.
+        exchange_id: Of the request in flight; positive where it is shown.
         request: The client's side.
         passage: How it goes on.
-        at_mono: When its model was found.
+        at_mono: When its model was found, on the reactor's clock.
+        at: The same in UTC epoch seconds.
         ledger: Told of what happens.
 
     Attributes:
@@ -67,6 +75,7 @@ class Exchange:
         request: As given.
         passage: As given.
         resolved_mono: As given.
+        resolved_at: As given.
         sent_mono: When it went to the upstream, or ``None``.
         first_byte_mono: When the first byte of the answer's body came, or ``None``.
         ended_mono: When it was over, or ``None``.
@@ -87,24 +96,26 @@ class Exchange:
         "id",
         "passage",
         "request",
+        "resolved_at",
         "resolved_mono",
         "sent_mono",
     )
 
     def __init__(
-        self, exchange_id: int, request: EdgeRequest, passage: Passage, at_mono: float, ledger: Ledger
+        self, exchange_id: int, request: EdgeRequest, passage: Passage, at_mono: float, at: float, ledger: Ledger
     ) -> None:
         self.id = exchange_id
         self.request = request
         self.passage = passage
         self.resolved_mono = at_mono
+        self.resolved_at = at
         self.sent_mono: float | None = None
         self.first_byte_mono: float | None = None
         self.ended_mono: float | None = None
         self.head: ResponseHead | None = None
         self.error: LlamaSwapError | None = None
         self.has_left = False
-        self.forwarding: Forwarding | None = None
+        self.forwarding: Cancellable | None = None
         self._ledger = ledger
 
     @property
@@ -175,20 +186,24 @@ class Ledger:
     Args:
         bus: Told of what becomes of them.
         now: Gives the reactor's time.
+        wall: Gives UTC epoch seconds.
 
     Attributes:
         now: As given.
     """
 
-    def __init__(self, bus: Bus, now: Callable[[], float]) -> None:
+    def __init__(self, bus: Bus, now: Callable[[], float], wall: Callable[[], float] = time.time) -> None:
         self.now = now
+        self._wall = wall
         self._bus = bus
-        self._ids = count(1)
+        # What is listed has ids of its own, so that those which clients see follow each other.
+        self._ids, self._hidden_ids = count(1), count(-1, -1)
         self._under_way: dict[int, Exchange] = {}
 
     def begin(self, request: EdgeRequest, passage: Passage) -> Exchange:
         """Enter a request whose model was found."""
-        exchange = Exchange(next(self._ids), request, passage, self.now(), self)
+        exchange_id = next(self._ids if passage.is_listed else self._hidden_ids)
+        exchange = Exchange(exchange_id, request, passage, self.now(), self._wall(), self)
         self._under_way[exchange.id] = exchange
         self._bus.publish(ExchangeBegan(exchange))
         return exchange
@@ -208,6 +223,10 @@ class Ledger:
     def find(self, exchange_id: int) -> Exchange | None:
         """Give an exchange under way."""
         return self._under_way.get(exchange_id)
+
+    def listed(self) -> list[Exchange]:
+        """Give the exchanges under way that are shown, the oldest first."""
+        return [exchange for exchange in self._under_way.values() if exchange.passage.is_listed]
 
     def exchanges(self) -> list[Exchange]:
         """Give all exchanges under way, the oldest first."""

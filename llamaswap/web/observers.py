@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llamaswap.config.schema import Config
@@ -18,14 +19,21 @@ class Observers:
         config: The configuration in force.
 
     Attributes:
+        reactor: As given.
         bus: News of what happens.
         ledger: The requests under way.
     """
 
     def __init__(self, reactor: Any, config: Config) -> None:
+        self.reactor = reactor
         self.bus = Bus()
         self.ledger = Ledger(self.bus, lambda: float(reactor.seconds()))
         self._config = config
+        self._ends: list[Callable[[], object]] = []
+
+    def at_end(self, end: Callable[[], object]) -> None:
+        """Have a function called that ends streams, when the daemon is about to stop."""
+        self._ends.append(end)
 
     def start(self) -> None:
         """Begin to look on; the daemon starts."""
@@ -37,6 +45,8 @@ class Observers:
 
     def end_readers(self) -> None:
         """End the streams of those who follow us; the daemon is about to stop."""
+        for end in self._ends:
+            end()
 
     async def stop(self) -> None:
         """Stop looking on, when all requests have ended; what is to be kept is kept. Harmless when called again."""

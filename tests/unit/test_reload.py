@@ -37,7 +37,8 @@ class FakeDaemon:
         self.commits: list[Difference] = []
         self.prepared: list[Deferred[Prepared]] = []
         self.clock = Clock()
-        self.reload = Reload(self, self.prepare, self.clock, lambda: NOW)
+        self.news: list[Any] = []
+        self.reload = Reload(self, self.prepare, self.clock, lambda: NOW, publish=self.news.append)
 
     def held_ports(self) -> HeldPorts:
         return NO_PORTS
@@ -76,6 +77,7 @@ def test_a_run_commits_and_reports() -> None:
     assert (document["serial"], document["status"], document["duration_ms"]) == (2, "ok", 250)
     assert (document["kept"], document["added"]) == (("a",), ("b",))
     assert daemon.commits == [Difference(kept=(ModelId("a"),), added=(ModelId("b"),))]
+    assert [news.report["status"] for news in daemon.news] == ["running", "ok"]
 
 
 def test_h77_triggers_during_a_run_cause_one_more() -> None:

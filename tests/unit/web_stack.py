@@ -112,9 +112,10 @@ class FakeDaemon:
     config: Config
     router: FakeRouter
     logs: Logs
+    reactor: Any = field(default_factory=MemoryReactorClock)
 
     def __post_init__(self) -> None:
-        self.observers = Observers(MemoryReactorClock(), self.config)
+        self.observers = Observers(self.reactor, self.config)
 
     def reload_document(self) -> Mapping[str, Any]:
         return {"serial": 1}
@@ -168,7 +169,7 @@ class Stack:
     def __post_init__(self) -> None:
         self.router = FakeRouter(self.config.models)
         logs = Logs(self.config, self.reactor, lambda *_: None, lambda _: None)
-        self.daemon = FakeDaemon(self.config, self.router, logs)
+        self.daemon = FakeDaemon(self.config, self.router, logs, self.reactor)
         self.site = EdgeSite(App(self.daemon, lambda: NOW).resource(), self.reactor, self)
 
     def line(self, level: Any, text: str) -> None:
