@@ -214,6 +214,11 @@ class Router(Generic[SupervisorT, PoolT]):
         """Count the requests of a configured model: those that wait, and those in flight."""
         return self._scheduler.reserved(model)
 
+    def ready_pool(self, model: ModelId) -> PoolT | None:
+        """Give the connections of a model that is ready, for what is neither counted nor waited for."""
+        entry = self._pools.get(model)
+        return entry[1] if entry is not None else None
+
     # ----------------------------------------------------------------- the end
 
     def begin_shutdown(self) -> None:

@@ -7,19 +7,21 @@ from typing import Any, Final, Protocol
 
 from twisted.internet import protocol
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IPullProducer
+from twisted.internet.interfaces import IDelayedCall, IPullProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from llamaswap.errors import FramingError, LlamaSwapError, UpstreamDisconnectedError, UpstreamUnreachableError
-from llamaswap.proxy.headers import ResponseHead, response_head
+from llamaswap.proxy.headers import SWITCHING_PROTOCOLS, ResponseHead, response_head
 from llamaswap.proxy.wire import eager_writer, is_idle, tune
 
 _LONGEST_HEAD_BYTES: Final = 1024 * 1024
 _SLICE_BYTES: Final = 256 * 1024
 """A held body that is longer goes out piece by piece, so that it is not copied as a whole."""
 _CONTINUE: Final = 100
-_SWITCHING_PROTOCOLS: Final = 101
+
+_LINGER_SECONDS: Final = 5.0
+"""What the other side of a tunnel may take to read what was sent before its end."""
 
 
 class ResponseTaker(Protocol):
@@ -81,12 +83,14 @@ class Call(Protocol):
         head: The request's head, ready to go.
         body: The whole body, or one that is still arriving.
         taker: Gets the answer.
+        may_switch: Whether both sides may speak something else than HTTP behind the answer.
     """
 
     method: bytes
     head: bytes
     body: bytes | StreamedBody
     taker: ResponseTaker
+    may_switch: bool
 
     def answered(self) -> None:
         """Take note that the answer's head is there."""
@@ -106,6 +110,9 @@ class Owner(Protocol):
 
     def connection_gone(self, connection: HopConnection) -> None:
         """Forget a connection."""
+
+    def call_later(self, delay_seconds: float, function: Callable[[], None]) -> IDelayedCall:
+        """Call something later."""
 
 
 class HopConnection(protocol.Protocol):
@@ -132,6 +139,7 @@ class HopConnection(protocol.Protocol):
         self._held = b""  # of a head that is not whole
         self._is_used = self._is_heard = self._is_paused = False
         self._is_sent = True
+        self._linger: IDelayedCall | None = None
         self.idle_since_mono = 0.0
 
     def connectionMade(self) -> None:
@@ -155,16 +163,20 @@ class HopConnection(protocol.Protocol):
         self._is_heard = False
         body = call.body
         if not isinstance(body, bytes):
-            self._is_sent = False
             self._write(call.head)
-            self.transport.registerProducer(body, streaming=True)
-            body.attach(self)
+            self.send_on(body)
         elif len(body) <= _SLICE_BYTES:
             self._write(call.head + body)
         else:
             self._is_sent = False
             self._write(call.head)
             self.transport.registerProducer(_SlicedBody(body, self), streaming=False)
+
+    def send_on(self, body: StreamedBody) -> None:
+        """Send what is still arriving, as it comes."""
+        self._is_sent = False
+        self.transport.registerProducer(body, streaming=True)
+        body.attach(self)
 
     def body_received(self, data: bytes) -> None:
         """See :class:`BodySink`."""
@@ -217,10 +229,10 @@ class HopConnection(protocol.Protocol):
             data = data[end + 4 :]
             if not head.is_interim:
                 break
-            if head.status == _SWITCHING_PROTOCOLS:
-                raise FramingError("switch of protocols that nobody asked for")
             if head.status != _CONTINUE:
                 taker.interim(head)
+        if head.status == SWITCHING_PROTOCOLS and not call.may_switch:
+            raise FramingError("switch of protocols that nobody asked for")
         end = head.body.feed(data)
         call.answered()
         if end < 0:
@@ -270,16 +282,27 @@ class HopConnection(protocol.Protocol):
         self.transport.resumeProducing()
 
     def give_up(self, error: LlamaSwapError | None = None) -> None:
-        """Close at once; an exchange under way fails with the error, or silently."""
-        taker = self._taker
+        """Close at once, a tunnel when all is sent; an exchange under way fails with the error, or silently."""
+        taker, head = self._taker, self._head
         self._leave_call()
-        self.transport.abortConnection()
+        if head is not None and head.status == SWITCHING_PROTOCOLS:
+            self._linger = self._owner.call_later(_LINGER_SECONDS, self._linger_no_more)
+            self.transport.loseConnection()
+        else:
+            self.transport.abortConnection()
         if error is not None and taker is not None:
             taker.failed(error)
+
+    def _linger_no_more(self) -> None:
+        self._linger = None
+        self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Find out what the end of the connection means for the request."""
         self._owner.connection_gone(self)
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
         call, taker, head = self._call, self._taker, self._head
         if call is None or taker is None:
             return
@@ -290,7 +313,7 @@ class HopConnection(protocol.Protocol):
         self._leave_call()
         if head is None:
             taker.failed(UpstreamUnreachableError(f"the upstream closed the connection: {_cause(reason)}"))
-        elif head.is_open and reason.check(ConnectionDone):
+        elif (head.is_open or head.status == SWITCHING_PROTOCOLS) and reason.check(ConnectionDone):
             taker.went_on(b"", is_whole=True)
         else:
             taker.failed(UpstreamDisconnectedError(f"the upstream went away in mid-answer: {_cause(reason)}"))

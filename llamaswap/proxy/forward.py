@@ -12,7 +12,7 @@ from llamaswap.core.values import RequestId
 from llamaswap.errors import LlamaSwapError
 from llamaswap.proxy.connection import StreamedBody
 from llamaswap.proxy.framing import ChunkedBody, chunk
-from llamaswap.proxy.headers import Fields, ResponseHead, answer_head, request_head
+from llamaswap.proxy.headers import SWITCHING_PROTOCOLS, Fields, ResponseHead, answer_head, request_head
 from llamaswap.proxy.hop import HopCall, HopPool
 
 
@@ -23,6 +23,7 @@ class Client(Protocol):
         client_host: The client's address, without port.
         is_modern: Whether it speaks HTTP/1.1: chunks, and 1xx answers.
         keeps_alive: Whether its connection outlives this answer.
+        upgrade: What it wants to speak instead of HTTP, such as ``websocket``; empty = nothing.
         relay: Sends bytes as they are.
         request_id: Names the request to the upstream; empty = not named.
     """
@@ -30,6 +31,7 @@ class Client(Protocol):
     client_host: bytes
     is_modern: bool
     keeps_alive: bool
+    upgrade: bytes
     relay: Callable[[bytes], None]
     request_id: str
 
@@ -41,6 +43,9 @@ class Client(Protocol):
 
     def relay_head(self, status: int, data: bytes) -> None:
         """Send the head of the answer, with what there is of the body."""
+
+    def tunnel(self) -> StreamedBody:
+        """Give whatever the client sends from now on, HTTP or not; its connection ends with the answer."""
 
     def end(self, payload_bytes: int) -> None:
         """The answer is whole; it had a body of that size."""
@@ -156,18 +161,19 @@ class Forwarding:
         """Go to the upstream, in this turn."""
         if self.is_ended:
             return
+        client = self._client
         head = request_head(
             self._method,
             pool.target(self._target),
             self._headers,
-            client_host=self._client.client_host,
+            client_host=client.client_host,
             default_host=pool.host,
             body_length=len(self._body) if isinstance(self._body, bytes) else self._body.length,
             is_metered=self._is_metered,
-            request_id=self._client.request_id,
+            more=_more_fields(client),
         )
         body, self._body, self._headers = self._body, b"", []
-        call = HopCall(pool, self, self._method, head, body)
+        call = HopCall(pool, self, self._method, head, body, may_switch=bool(client.upgrade))
         self._call = call
         if self._is_paused:
             call.pause()
@@ -226,6 +232,9 @@ class Forwarding:
         """See :class:`~llamaswap.proxy.connection.ResponseTaker`."""
         self._head = head
         client = self._client
+        if head.status == SWITCHING_PROTOCOLS:
+            self._switched(head, data)
+            return
         if client.is_modern:
             if head.is_open:
                 self._convert = _chunking
@@ -242,6 +251,17 @@ class Forwarding:
                 self._witness.passed(data)
         if is_whole:
             self._finish()
+
+    def _switched(self, head: ResponseHead, data: bytes) -> None:
+        """Let both sides speak what they like: the client's part is a body that is still arriving."""
+        start = answer_head(head, is_chunked=False, closes=False, more=self._client.answer_fields(head))
+        self._client.relay_head(head.status, start + data)
+        if self._witness is not None:
+            self._witness.answered(head)
+            if data:
+                self._witness.passed(data)
+        if self._call is not None:
+            self._call.send_on(self._client.tunnel())
 
     def went_on(self, data: bytes, *, is_whole: bool) -> None:
         """See :class:`~llamaswap.proxy.connection.ResponseTaker`."""
@@ -293,6 +313,14 @@ class Forwarding:
         self._call = None
         self._on_end(self)
         return True
+
+
+def _more_fields(client: Client) -> Fields:
+    """Give what a request carries of ours."""
+    fields = [(b"X-Request-ID", client.request_id.encode("ascii"))] if client.request_id else []
+    if client.upgrade:
+        fields += [(b"Connection", b"Upgrade"), (b"Upgrade", client.upgrade)]
+    return fields
 
 
 def _chunking(data: bytes, is_whole: bool) -> bytes:  # noqa: FBT001 - called through a variable

@@ -7,6 +7,7 @@ what RFC 9110, section 7.6, and the documented behaviour of the proxy ask for.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +44,8 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[0-9] [1-9][0-9][0-9](?: |$)")
 _BODILESS: Final = frozenset({204, 304})
 _LONGEST_LENGTH_DIGITS: Final = 18
 _INTERIM_END: Final = 200
+SWITCHING_PROTOCOLS: Final = 101
+"""The status of an answer behind which both sides speak something else than HTTP."""
 
 
 def split_head(head: bytes) -> tuple[bytes, Fields]:
@@ -101,7 +104,7 @@ def request_head(
     default_host: bytes,
     body_length: int | None,
     is_metered: bool,
-    request_id: str = "",
+    more: Iterable[tuple[bytes, bytes]] = (),
 ) -> bytes:
     """Make the head that a local upstream gets.
 
@@ -113,7 +116,7 @@ def request_head(
         default_host: For ``Host`` where the client sent none.
         body_length: Length of the body; ``None`` = chunked, and sent on as it comes.
         is_metered: Whether the answer must be readable for us.
-        request_id: Takes the place of the client's; empty = none is sent.
+        more: Fields of ours.
 
     Returns:
         The head with its empty line.
@@ -140,10 +143,9 @@ def request_head(
         encodings = metered_encodings(encodings)
     if encodings:
         lines.append(b"Accept-Encoding: %b" % encodings)
-    if request_id:
-        lines.append(b"X-Request-ID: %b" % request_id.encode("ascii"))
     if any(b"trailers" in tokens(value) for value in special.get(b"te", ())):
         lines.append(b"TE: trailers")
+    lines += [b"%b: %b" % field for field in more]
     if body_length is None:
         lines.append(b"Transfer-Encoding: chunked")
     elif body_length or b"content-length" in special or b"transfer-encoding" in special:
@@ -167,9 +169,9 @@ class ResponseHead:
     Attributes:
         status: From 100 to 999.
         reason: The phrase behind it; may be empty.
-        fields: Without those that concern one connection, and without an id of the request, which is our
-            matter; ``Content-Length`` stays.
-        body: Follows the body; a body of length 0 where there is none.
+        fields: Without those that concern one connection, the switch of protocols apart, and without an id of
+            the request, which is our matter; ``Content-Length`` stays.
+        body: Follows the body, or what is spoken behind a switch; a body of length 0 where there is none.
         is_chunked: Whether the body comes in chunks.
         is_open: Whether only the end of the connection ends the body.
         is_event_stream: Whether a client is waiting for single events.
@@ -192,7 +194,7 @@ class ResponseHead:
     @property
     def is_interim(self) -> bool:
         """Whether another head follows for the same request."""
-        return self.status < _INTERIM_END
+        return self.status < _INTERIM_END and self.status != SWITCHING_PROTOCOLS
 
 
 def response_head(head: bytes, method: bytes) -> ResponseHead:
@@ -232,6 +234,9 @@ def response_head(head: bytes, method: bytes) -> ResponseHead:
         kept.append((b"Content-Length", lengths[0]))  # said twice; clients may refuse that
     if is_event_stream:
         kept = [*_without(kept, {b"x-accel-buffering"}), (b"X-Accel-Buffering", b"no")]
+    if status == SWITCHING_PROTOCOLS:
+        kept += [(b"Connection", b"Upgrade"), *((b"Upgrade", value) for value in special.get(b"upgrade", ()))]
+        body = OpenBody()
     return ResponseHead(
         status,
         first[13:],
@@ -240,9 +245,9 @@ def response_head(head: bytes, method: bytes) -> ResponseHead:
         is_chunked=is_chunked,
         is_open=is_open,
         is_event_stream=is_event_stream,
-        keeps_alive=not is_open and _keeps_alive(first, options),
         has_date=b"date" in special,
         allows_origin=_ALLOW_ORIGIN in special,
+        keeps_alive=not is_open and status != SWITCHING_PROTOCOLS and _keeps_alive(first, options),
     )
 
 

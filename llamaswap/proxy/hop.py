@@ -182,6 +182,7 @@ class HopCall:
         method: Of the request.
         head: The request's head, ready to go.
         body: The request's; one that is held is given up when the answer's head is there.
+        may_switch: Whether both sides may speak something else than HTTP behind the answer.
 
     Attributes:
         connector: The attempt to connect, while there is one.
@@ -197,6 +198,7 @@ class HopCall:
         "connector",
         "head",
         "is_answered",
+        "may_switch",
         "method",
         "taker",
     )
@@ -208,11 +210,14 @@ class HopCall:
         method: bytes,
         head: bytes,
         body: bytes | StreamedBody,
+        *,
+        may_switch: bool = False,
     ) -> None:
         self.method = method
         self.head = head
         self.body = body
         self.taker = taker
+        self.may_switch = may_switch
         self.connector: IConnector | None = None
         self.is_answered = False
         self._pool: HopPool | None = pool
@@ -239,6 +244,12 @@ class HopCall:
         connection.begin(self)
         if self._is_paused and self._connection is not None:
             connection.pause()
+
+    def send_on(self, body: StreamedBody) -> None:
+        """Send more, as it comes: the answer was a switch of protocols."""
+        self.body = body
+        if self._connection is not None:
+            self._connection.send_on(body)
 
     def cancel(self) -> None:
         """Break off, in this turn; the taker hears nothing more. Harmless after the end."""

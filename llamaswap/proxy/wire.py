@@ -77,8 +77,18 @@ def tune(transport: ITransport, keepalive_seconds: int) -> None:
 
 def has_hung_up(transport: ITransport) -> bool:
     """Tell whether the other side has closed, although nobody reads what it sent before; False if unknown."""
-    if not isinstance(transport, tcp.Connection) or transport.TLS or not hasattr(select, "POLLRDHUP"):
+    return hasattr(select, "POLLRDHUP") and _has_news(transport, select.POLLRDHUP)
+
+
+def is_broken(transport: ITransport) -> bool:
+    """Tell whether nothing can be sent to the other side any more, although nobody reads; False if unknown."""
+    return hasattr(select, "poll") and _has_news(transport, 0)
+
+
+def _has_news(transport: ITransport, kinds: int) -> bool:
+    """Ask the kernel about a connection; errors and the end of both directions are always told."""
+    if not isinstance(transport, tcp.Connection) or transport.TLS:
         return False
     poller = select.poll()
-    poller.register(transport.socket, select.POLLRDHUP)
+    poller.register(transport.socket, kinds)
     return bool(poller.poll(0))

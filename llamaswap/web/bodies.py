@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from llamaswap.proxy.connection import BodySink
-from llamaswap.proxy.framing import BodyWalker, ChunkedBody, SizedBody
+from llamaswap.proxy.framing import BodyWalker, ChunkedBody, OpenBody, SizedBody
 
 _HELD_BYTES: Final = 64 * 1024
 """What a body that nobody takes yet may gather before its client is made to wait."""
@@ -133,3 +133,15 @@ class PassingBody:
 
     def stopProducing(self) -> None:
         """The upstream is gone; :meth:`detach` follows."""
+
+
+class TunnelBody(PassingBody):
+    """Whatever a client sends behind a switch of protocols, until it leaves.
+
+    Args:
+        source: Where it comes from.
+    """
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(0, source)
+        self._walker = OpenBody()

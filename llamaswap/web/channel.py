@@ -10,8 +10,9 @@ from twisted.internet.interfaces import ITCPTransport
 from twisted.python.failure import Failure
 
 from llamaswap.errors import FramingError
-from llamaswap.proxy.wire import has_hung_up, tune
-from llamaswap.web.bodies import PassingBody, WholeBody
+from llamaswap.proxy.connection import StreamedBody
+from llamaswap.proxy.wire import has_hung_up, is_broken, tune
+from llamaswap.web.bodies import PassingBody, TunnelBody, WholeBody
 from llamaswap.web.head import REASONS, read_head
 from llamaswap.web.outlet import Outlet
 from llamaswap.web.paths import is_streamed
@@ -136,7 +137,7 @@ class EdgeChannel(Outlet):
             if isinstance(body, PassingBody) and body.is_tiresome:
                 self._linger()
             elif not self._is_held_up:
-                self._deadlines.expect_body(self)
+                self._expect_more()
             return b""
         self._body = None
         self._deadlines.expect_nothing(self)
@@ -144,6 +145,19 @@ class EdgeChannel(Outlet):
             self._request.body = body.content()
             self._request.process()
         return data[end:]
+
+    def _expect_more(self) -> None:
+        """Expect the next piece of the body; in a tunnel nothing is ever due."""
+        if not isinstance(self._body, TunnelBody):
+            self._deadlines.expect_body(self)
+
+    def open_tunnel(self) -> StreamedBody:
+        """Give whatever the client has sent ahead, and sends from now on."""
+        ahead, self._ahead = self._ahead, b""
+        self._body = tunnel = TunnelBody(self)
+        if ahead:
+            tunnel.feed(ahead)
+        return tunnel
 
     def hold_up(self) -> None:
         """Make the client wait; no deadline runs meanwhile."""
@@ -159,7 +173,7 @@ class EdgeChannel(Outlet):
             self.transport.resumeProducing()
             self._deadlines.let_go(self)
             if self._body is not None:
-                self._deadlines.expect_body(self)
+                self._expect_more()
 
     # ----------------------------------------------------------------- the end of a request, or of everything
 
@@ -188,8 +202,8 @@ class EdgeChannel(Outlet):
             self._advance(ahead)
 
     def close_if_idle(self) -> None:
-        """Close unless a request is under way."""
-        if self._request is None:
+        """Close unless a request is under way that is to be waited for."""
+        if self._request is None or self._request.may_be_cut:
             self._close()
 
     def refuse(self, status: int, text: str) -> None:
@@ -211,8 +225,12 @@ class EdgeChannel(Outlet):
         self._linger()
 
     def look_after(self) -> None:
-        """Find out whether the client, whom we do not listen to, has left: its request must not go on."""
-        if has_hung_up(self.transport):
+        """Find out whether the client, whom we do not listen to, has left: its request must not go on.
+
+        What it sent through a tunnel before is still to be read.
+        """
+        has_left = is_broken if isinstance(self._body, TunnelBody) else has_hung_up
+        if has_left(self.transport):
             self.abortConnection()
 
     def overdue(self) -> None:

@@ -44,6 +44,9 @@ class WebRouter(Protocol):
     def reserved(self, model: ModelId, /) -> tuple[int, int]:
         """Count the requests of a model: those that wait, and those in flight."""
 
+    def ready_pool(self, model: ModelId, /) -> HopPool | None:
+        """Give the connections of a model that is ready, for what is neither counted nor waited for."""
+
     def state(self, model: ModelId, /) -> ProcessState:
         """Give the state of a model."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, AnyStr, Final, Protocol
+from typing import TYPE_CHECKING, Any, AnyStr, Final, Protocol, cast
 from urllib.parse import parse_qs, unquote_to_bytes
 
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -23,6 +23,7 @@ from llamaswap.errors import LlamaSwapError
 from llamaswap.proxy.connection import StreamedBody
 from llamaswap.proxy.forward import Forwarding
 from llamaswap.proxy.headers import Fields, ResponseHead
+from llamaswap.proxy.websocket import wanted_upgrade
 from llamaswap.web.access import AccessLog, LineLog
 from llamaswap.web.channel import EdgeChannel
 from llamaswap.web.deadlines import Deadlines
@@ -64,8 +65,10 @@ class EdgeRequest(Request):
         client_host: The client's address, without port.
         is_modern: Whether it is HTTP/1.1.
         keeps_alive: Whether the connection outlives the answer.
+        upgrade: What it wants to speak instead of HTTP: the ``Upgrade`` of a websocket, or empty.
         started_mono: As given.
         error: What it was refused for, or cut by.
+        may_be_cut: Whether the end of the daemon does not wait for it.
         relay: Sends bytes as they are.
         request_id: Names it, in its answer and to its upstream.
     """
@@ -99,7 +102,9 @@ class EdgeRequest(Request):
         self.relay: Callable[[bytes], None] = channel.write
         self.started_mono = started_mono
         self.body: bytes | StreamedBody = b""
+        self.upgrade = wanted_upgrade(self.method, head.named) if b"upgrade" in head.named and self.is_modern else b""
         self.error: LlamaSwapError | None = None
+        self.may_be_cut = False
         self._taker: Forwarding | None = None
 
     def process(self) -> None:
@@ -170,6 +175,11 @@ class EdgeRequest(Request):
         self.startedWriting = 1
         self.body = b""
         self.relay(data)
+
+    def tunnel(self) -> StreamedBody:
+        """See :class:`~llamaswap.proxy.forward.Client`."""
+        self.keeps_alive = False
+        return cast("EdgeChannel", self.channel).open_tunnel()
 
     def end(self, payload_bytes: int) -> None:
         """See :class:`~llamaswap.proxy.forward.Client`."""

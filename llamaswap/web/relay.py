@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from llamaswap.core.values import ModelId
+from llamaswap.errors import ConflictError
 from llamaswap.proxy.forward import Forwarding
+from llamaswap.proxy.headers import Fields
 from llamaswap.web.auth import Door
 from llamaswap.web.daemon import Daemon
 from llamaswap.web.edge import EdgeRequest
@@ -25,12 +27,19 @@ class Relay:
         self._door = door
 
     def __call__(self, request: EdgeRequest, passage: Passage) -> None:
-        """Take a request over; nothing was sent to the client yet."""
+        """Take a request over; nothing was sent to the client yet.
+
+        Raises:
+            ConflictError: It is a websocket that must not start its model.
+        """
         config = self._daemon.config
         model = ModelId(passage.model)
         fields = request.fields
         if config.api_keys and not config.models[model].forward_api_key:
             fields = self._door.without_key(fields)
+        if request.upgrade and config.models[model].ignore_websockets:
+            self._tunnel_aside(request, passage, fields)
+            return
         exchange = self._ledger.begin(request, passage)
         forwarding = exchange.forwarding = Forwarding(
             request,
@@ -44,5 +53,26 @@ class Relay:
         )
         self._router.enter(model, forwarding)
 
+    def _tunnel_aside(self, request: EdgeRequest, passage: Passage, fields: Fields) -> None:
+        """Open a tunnel that nobody counts, waits for or protects: it ends when the model's process does."""
+        if passage.on_end is not None:
+            passage.on_end()  # a selector must not count it either
+        pool = self._router.ready_pool(ModelId(passage.model))
+        if pool is None:
+            raise ConflictError(f"model {passage.model} is not loaded; ignored websocket requests cannot start it")
+        request.may_be_cut = True
+        Forwarding(
+            request,
+            method=request.method,
+            target=passage.target,
+            headers=fields,
+            body=b"",
+            on_end=_no_end,
+        ).granted(pool)
+
     def _ended(self, forwarding: Forwarding) -> None:
         self._router.leave(forwarding.request_id)
+
+
+def _no_end(_forwarding: Forwarding) -> None:
+    """Tell nobody: the router does not know of it."""

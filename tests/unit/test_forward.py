@@ -17,6 +17,7 @@ from llamaswap.errors import (
     UpstreamDisconnectedError,
     UpstreamUnreachableError,
 )
+from llamaswap.proxy.connection import StreamedBody
 from llamaswap.proxy.forward import Forwarding
 from llamaswap.proxy.headers import Fields, ResponseHead
 from tests.unit.ends import CHUNKED, SMALL, STREAM, End, Upstream
@@ -29,6 +30,7 @@ class FakeClient:
 
     client_host = b"127.0.0.1"
     request_id = "r-1"
+    upgrade = b""
 
     def __init__(self, *, is_modern: bool = True, keeps_alive: bool = True) -> None:
         self.is_modern = is_modern
@@ -52,6 +54,9 @@ class FakeClient:
 
     def _relay(self, data: bytes) -> None:
         self.wire += data
+
+    def tunnel(self) -> StreamedBody:
+        raise AssertionError("nobody wants one here")
 
     def end(self, payload_bytes: int) -> None:
         self.story.append(("whole", payload_bytes))

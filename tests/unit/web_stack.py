@@ -92,6 +92,9 @@ class FakeRouter:
     def reserved(self, model: ModelId) -> tuple[int, int]:
         return self.counts.get(model, (0, 0))
 
+    def ready_pool(self, model: ModelId) -> HopPool | None:
+        return self.pool if self.state(model) is ProcessState.READY else None
+
     def state(self, model: ModelId) -> ProcessState:
         return self.states.get(model, ProcessState.STOPPED)
 

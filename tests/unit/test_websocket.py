@@ -1,0 +1,306 @@
+"""Websockets between a client and a model's server in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
+
+from llamaswap.config.schema import ModelConfig
+from llamaswap.core.values import ModelId, ProcessState
+from llamaswap.proxy.websocket import wanted_upgrade
+from tests.unit.web_stack import End, Stack, config_of, response_of
+
+SWITCH = b"HTTP/1.1 101 Switched\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n"
+HANDSHAKE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "k", "Sec-WebSocket-Version": "13"}
+
+
+@pytest.fixture
+def stack() -> Stack:
+    models = [
+        ModelConfig(ModelId("alpha"), proxy="http://127.0.0.1:5800"),
+        ModelConfig(ModelId("wsign"), proxy="http://127.0.0.1:5800", ignore_websockets=True),
+    ]
+    stack = Stack(config_of(*models))
+    stack.be_ready("alpha", "wsign")
+    return stack
+
+
+def open_tunnel(stack: Stack, target: str = "/upstream/alpha/ws", early: bytes = b"") -> tuple[End, End]:
+    """Give the client's end and the server's, behind the handshake."""
+    client = stack.begin("GET", target, headers=HANDSHAKE)
+    server = stack.accept()
+    server.take()
+    server.send(SWITCH + early)
+    head, _, rest = client.take().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert rest == early
+    return client, server
+
+
+# --------------------------------------------------------------------------- handshakes
+
+
+@pytest.mark.parametrize(
+    ("connection", "upgrade"),
+    [
+        (b"Upgrade", b"websocket"),
+        (b"upgrade", b"WebSocket"),
+        (b"keep-alive, Upgrade", b"websocket"),
+        (b"keep-alive,upgrade ,x", b"h2c, websocket"),
+    ],
+)
+def test_handshakes_are_known_by_words_in_lists(connection: bytes, upgrade: bytes) -> None:
+    assert wanted_upgrade(b"GET", {b"connection": connection, b"upgrade": upgrade}) == upgrade
+
+
+@pytest.mark.parametrize(
+    ("method", "named"),
+    [
+        (b"GET", {b"upgrade": b"websocket"}),
+        (b"GET", {b"connection": b"upgrade"}),
+        (b"GET", {b"connection": b"upgrades", b"upgrade": b"websocket"}),
+        (b"GET", {b"connection": b"upgrade", b"upgrade": b"h2c"}),
+        (b"POST", {b"connection": b"upgrade", b"upgrade": b"websocket"}),
+        (b"GET", {b"connection": b"upgrade", b"upgrade": b"websocket", b"content-length": b"1"}),
+        (b"GET", {b"connection": b"upgrade", b"upgrade": b"websocket", b"transfer-encoding": b"chunked"}),
+    ],
+)
+def test_what_is_no_handshake(method: bytes, named: dict[bytes, bytes]) -> None:
+    assert wanted_upgrade(method, named) == b""
+
+
+def test_h65_a_handshake_reaches_the_server_from_repeated_headers(stack: Stack) -> None:
+    client = stack.connect()
+    client.send(
+        b"GET /upstream/alpha/ws HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, X-Mine\r\nConnection: Upgrade\r\n"
+        b"X-Mine: 1\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n",
+    )
+    lines = stack.accept().take().split(b"\r\n")
+    assert lines[0] == b"GET /ws HTTP/1.1"
+    for line in (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: k"):
+        assert lines.count(line) == 1
+    assert b"X-Mine: 1" not in lines
+
+
+def test_an_upgrade_to_something_else_is_not_passed_on(stack: Stack) -> None:
+    stack.begin("GET", "/upstream/alpha/x", headers={"Connection": "Upgrade", "Upgrade": "h2c"})
+    assert b"pgrade" not in stack.accept().take()
+
+
+@pytest.mark.parametrize("target", ["/upstream/alpha/ws", "/props?model=alpha"])
+def test_vector_48_both_sides_speak_raw(stack: Stack, target: str) -> None:
+    client, server = open_tunnel(stack, target)
+    for piece in (b"\x81\x02hi", b"\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"):
+        client.send(piece)
+        assert server.take() == piece
+        server.send(piece)
+        assert client.take() == piece
+
+
+def test_the_answers_head_says_what_was_switched_to(stack: Stack) -> None:
+    client = stack.begin("GET", "/upstream/alpha/ws", headers=HANDSHAKE)
+    stack.accept().send(SWITCH)
+    lines = client.take().split(b"\r\n")
+    for line in (b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Accept: x"):
+        assert lines.count(line) == 1
+    assert not [line for line in lines if line.lower().startswith((b"transfer-encoding", b"content-length"))]
+
+
+def test_early_bytes_of_the_server_follow_the_head(stack: Stack) -> None:
+    open_tunnel(stack, early=b"\x81\x05hello")
+
+
+def test_early_bytes_of_the_client_wait_for_the_head(stack: Stack) -> None:
+    client = stack.begin("GET", "/upstream/alpha/ws", headers=HANDSHAKE)
+    server = stack.accept()
+    server.take()
+    client.send(b"\x81\x01a")
+    client.send(b"\x81\x01b")
+    assert server.take() == b""
+    server.send(SWITCH)
+    assert server.take() == b"\x81\x01a\x81\x01b"
+
+
+def test_an_answer_that_switches_nothing_is_a_normal_one(stack: Stack) -> None:
+    client = stack.begin("GET", "/upstream/alpha/ws", headers=HANDSHAKE)
+    client.send(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
+    server = stack.accept()
+    server.take()
+    server.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno")
+    first, _, second = client.take().partition(b"\r\n\r\nno")
+    assert first.startswith(b"HTTP/1.1 400 ")
+    assert second.startswith(b"HTTP/1.1 200 "), "what came behind the handshake is the next request"
+    assert not client.is_closed
+    assert len(stack.router.ended) == 1
+
+
+def test_a_switch_that_nobody_asked_for_is_no_answer(stack: Stack) -> None:
+    client = stack.begin("GET", "/upstream/alpha/ws")
+    server = stack.accept()
+    server.send(SWITCH)
+    assert response_of(client.take()).status == 502
+    assert server.is_closed
+
+
+# --------------------------------------------------------------------------- the end
+
+
+def test_the_client_leaves_and_what_it_sent_still_arrives(stack: Stack) -> None:
+    client, server = open_tunnel(stack)
+    client.send(b"last")
+    client.leave()
+    assert server.take() == b"last"
+    assert server.transport.disconnecting
+    assert not server.transport.disconnected, "that could take the last bytes away from the server"
+    server.leave()
+    assert len(stack.router.ended) == 1
+    stack.reactor.advance(1)
+    assert not stack.reactor.getDelayedCalls()
+
+
+def test_a_server_that_does_not_read_is_not_waited_for(stack: Stack) -> None:
+    client, server = open_tunnel(stack)
+    client.leave()
+    stack.reactor.advance(5)
+    assert server.transport.disconnected
+    server.leave()
+    assert not stack.reactor.getDelayedCalls()
+
+
+@pytest.mark.parametrize("is_abrupt", [False, True])
+def test_the_server_leaves(stack: Stack, is_abrupt: bool) -> None:  # noqa: FBT001
+    client, server = open_tunnel(stack)
+    server.send(b"last")
+    server.leave() if not is_abrupt else server._protocol.connectionLost(Failure(ConnectionLost()))
+    assert client.take() == b"last"
+    assert client.transport.disconnecting
+    assert not client.transport.disconnected
+    client.leave()
+    assert len(stack.router.ended) == 1
+
+
+def test_its_line_in_the_access_log(stack: Stack) -> None:
+    client, server = open_tunnel(stack, early=b"ab")
+    client.send(b"to the server")
+    server.send(b"cde")
+    server.leave()
+    [line] = stack.access_lines
+    assert ' "GET /upstream/alpha/ws HTTP/1.1" 101 5 ' in line
+    client.leave()
+    assert len(stack.access_lines) == 1
+
+
+def test_its_line_when_the_client_leaves(stack: Stack) -> None:
+    client, server = open_tunnel(stack)
+    server.send(b"cde")
+    client.leave()
+    assert '" 101 3 ' in stack.access_lines[0]
+
+
+def test_the_generation_ends_under_it(stack: Stack) -> None:
+    client, server = open_tunnel(stack)
+    assert stack.router.pool is not None
+    stack.router.pool.close()
+    assert client.is_closed
+    assert client.take() == b"", "nothing of ours in what both sides say"
+    assert server.is_closed
+    server.leave()
+
+
+def test_it_is_cancelled_like_any_request(stack: Stack) -> None:
+    client, _ = open_tunnel(stack)
+    [exchange] = stack.daemon.observers.ledger.exchanges()
+    assert exchange.cancel()
+    assert client.is_closed
+    assert len(stack.router.ended) == 1
+
+
+def test_its_connection_serves_nobody_else(stack: Stack) -> None:
+    _, server = open_tunnel(stack)
+    server.leave()
+    stack.begin("GET", "/upstream/alpha/x")
+    assert stack.accept().take().startswith(b"GET /x ")
+
+
+def test_nothing_is_ever_due(stack: Stack) -> None:
+    client, server = open_tunnel(stack)
+    client.send(b"one")
+    stack.reactor.advance(1_000_000)
+    server.take()
+    client.send(b"two")
+    stack.reactor.pump([1] * 200)
+    assert server.take() == b"two"
+    assert not client.is_closed
+
+
+# --------------------------------------------------------------------------- back-pressure
+
+
+def producer_of(end: End) -> Any:
+    """Give what is told that this end reads slowly."""
+    return end.transport.producer
+
+
+def test_a_slow_server_holds_the_client_back(stack: Stack) -> None:
+    client, server = open_tunnel(stack)
+    producer_of(server).pauseProducing()
+    assert client.transport.producerState == "paused"
+    stack.reactor.pump([1] * 200)
+    assert not client.is_closed, "no deadline runs, and it is still there"
+    producer_of(server).resumeProducing()
+    assert client.transport.producerState == "producing"
+
+
+def test_a_slow_client_holds_the_server_back(stack: Stack) -> None:
+    client, server = open_tunnel(stack)
+    producer_of(client).pauseProducing()
+    assert server.transport.producerState == "paused"
+    producer_of(client).resumeProducing()
+    assert server.transport.producerState == "producing"
+
+
+# --------------------------------------------------------------------------- ignored ones
+
+
+def test_vector_49_an_ignored_one_starts_nothing(stack: Stack) -> None:
+    stack.router.states["wsign"] = ProcessState.STARTING
+    answer = stack.ask("GET", "/upstream/wsign/ws", headers=HANDSHAKE)
+    assert answer.status == 409
+    message = "model wsign is not loaded; ignored websocket requests cannot start it"
+    assert answer.document["error"]["message"] == message
+    assert not stack.router.entered
+
+
+def test_vector_49_an_ignored_one_is_not_counted(stack: Stack) -> None:
+    client, server = open_tunnel(stack, "/upstream/wsign/ws")
+    client.send(b"a")
+    server.send(b"b")
+    assert (server.take(), client.take()) == (b"a", b"b")
+    assert not stack.router.entered
+    assert not stack.daemon.observers.ledger.exchanges()
+    server.leave()
+    client.leave()
+    assert not stack.router.ended
+
+
+def test_h66_an_ignored_one_ends_with_its_process(stack: Stack) -> None:
+    client, _ = open_tunnel(stack, "/upstream/wsign/ws")
+    assert stack.router.pool is not None
+    stack.router.pool.close()
+    assert client.is_closed
+
+
+def test_an_ordinary_request_of_such_a_model_is_counted(stack: Stack) -> None:
+    stack.begin("GET", "/upstream/wsign/x")
+    assert stack.router.models == ["wsign"]
+
+
+def test_the_end_of_the_daemon_waits_for_tunnels_but_not_for_ignored_ones(stack: Stack) -> None:
+    client, _ = open_tunnel(stack)
+    ignored, _ = open_tunnel(stack, "/upstream/wsign/ws")
+    stack.site.close_idle()
+    assert ignored.is_closed
+    assert not client.is_closed
