@@ -87,6 +87,21 @@ class UnauthorizedError(LlamaSwapError):
         super().__init__("unauthorized: invalid or missing API key")
 
 
+class ForbiddenError(LlamaSwapError):
+    """Nobody may ask for that from there."""
+
+    status = 403
+
+
+class PayloadTooLargeError(LlamaSwapError):
+    """The request's body is longer than the configuration, or its kind, allows."""
+
+    status = 413
+
+    def __init__(self) -> None:
+        super().__init__("request body too large")
+
+
 class NotFoundError(LlamaSwapError):
     """No such thing."""
 

@@ -8,7 +8,6 @@ import resource
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
@@ -345,18 +344,10 @@ def not_yet(config: Config) -> list[str]:
         "selectors": bool(config.selectors),
         "profiles": bool(config.profiles),
         "sendLoadingState": any(m.send_loading_state for m in config.models.values()),
-        "maskSecrets": config.mask_secrets,
         "maxWait": config.scheduler.max_wait_seconds != default.scheduler.max_wait_seconds,
         "maxWaitPerModel": bool(config.scheduler.max_wait_per_model_seconds),
         "maxDrain": bool(config.scheduler.max_drain_seconds),
         "store": bool(config.store_path),
-        "http": config.http
-        != replace(
-            default.http,
-            max_header_bytes=config.http.max_header_bytes,
-            header_timeout_seconds=config.http.header_timeout_seconds,
-            body_timeout_seconds=config.http.body_timeout_seconds,
-        ),
     }
     return [f"{name} is configured, but has no effect yet" for name, is_asked in asked.items() if is_asked]
 

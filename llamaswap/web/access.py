@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from llamaswap.web.edge import EdgeRequest
 
 _UNLOGGED: Final = (b"/wol-health", b"/api/performance", b"/metrics")
+_LONGEST_FIRST_LINE: Final = 200
+"""Shown of what is no request."""
 
 
 class LineLog(Protocol):
@@ -41,6 +43,10 @@ class AccessLog:
         if line is not None:
             self._log.line(LogLevel.info, line)
 
+    def refused(self, client_host: bytes, head: bytes, status: int, sent_bytes: int) -> None:
+        """Take note of an answer to what was no request; see :func:`refusal_line`."""
+        self._log.line(LogLevel.info, refusal_line(client_host, head, status, sent_bytes))
+
 
 def access_line(request: EdgeRequest, now_mono: float) -> str | None:
     """Word a finished request for the log.
@@ -66,9 +72,26 @@ def access_line(request: EdgeRequest, now_mono: float) -> str | None:
     )
 
 
+def refusal_line(client_host: bytes, head: bytes, status: int, sent_bytes: int) -> str:
+    """Word for the log what was refused before it was a request.
+
+    Args:
+        client_host: The client's address.
+        head: What was received.
+        status: Of the answer.
+        sent_bytes: Of the answer's body.
+    """
+    first = head.partition(b"\r\n")[0].partition(b"?")[0][:_LONGEST_FIRST_LINE]
+    return (
+        f'Request {client_host.decode("utf-8", "replace")} "{first.decode("utf-8", "replace")}" '
+        f'{status} {sent_bytes} "" {duration(0)}'
+    )
+
+
 def client_address(request: EdgeRequest) -> str:
-    """Give the address of whom a request comes from: as proxies in front of us say, else the peer's."""
-    named = request.getHeader(b"x-forwarded-for")
-    if named is not None:
-        named = named.partition(b",")[0].strip()
-    return (named or request.getHeader(b"x-real-ip") or request.client_host).decode("utf-8", "replace")
+    """Give the address of whom a request comes from: as proxies in front of us say that we believe, else the peer's."""
+    return request.site.policy.client_address(  # type: ignore[no-any-return] # Twisted's attribute
+        request.client_host.decode("utf-8", "replace"),
+        request.getHeader(b"x-forwarded-for"),
+        request.getHeader(b"x-real-ip"),
+    )

@@ -11,6 +11,7 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from llamaswap import __version__
 from llamaswap.config.schema import ModelConfig
+from llamaswap.core.masking import masked
 from llamaswap.core.snapshot import UpstreamSnapshot
 from llamaswap.core.values import ModelId, StopReason, SwapReason
 from llamaswap.errors import NotFoundError
@@ -67,9 +68,10 @@ class AdminRoutes:
 
     def running(self, request: IRequest) -> bytes:
         """Answer ``GET /running`` with the processes that exist."""
-        models = self._daemon.config.models
+        config = self._daemon.config
+        models = config.models
         shown = [
-            _shown(models[snapshot.model], snapshot)
+            _shown(models[snapshot.model], snapshot, masked if config.mask_secrets else str)
             for snapshot in self._daemon.router.snapshots()
             if snapshot.state.counts_as_running and snapshot.model in models
         ]
@@ -156,11 +158,11 @@ class AdminRoutes:
         await self._daemon.router.unload(models, StopReason.USER)
 
 
-def _shown(model: ModelConfig, snapshot: UpstreamSnapshot) -> Mapping[str, Any]:
+def _shown(model: ModelConfig, snapshot: UpstreamSnapshot, command: Callable[[str], str]) -> Mapping[str, Any]:
     return {
         "model": model.id,
         "state": snapshot.state.value,
-        "cmd": model.cmd,
+        "cmd": command(model.cmd),
         "proxy": model.proxy,
         "ttl": model.ttl_seconds,
         "name": model.name,

@@ -8,8 +8,10 @@ from typing import Final, Protocol
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from llamaswap.errors import PayloadTooLargeError
 from llamaswap.proxy.connection import BodySink
 from llamaswap.proxy.framing import BodyWalker, ChunkedBody, OpenBody, SizedBody
+from llamaswap.web.policy import UNLIMITED
 
 _HELD_BYTES: Final = 64 * 1024
 """What a body that nobody takes yet may gather before its client is made to wait."""
@@ -23,17 +25,25 @@ class WholeBody:
 
     Args:
         length: In bytes; ``None`` = in chunks.
+        most_bytes: How long it may be.
     """
 
-    def __init__(self, length: int | None) -> None:
+    def __init__(self, length: int | None, most_bytes: int = UNLIMITED) -> None:
+        self._most_bytes = most_bytes
         self._pieces: list[bytes] = []
         self._walker: BodyWalker = ChunkedBody(self._pieces) if length is None else SizedBody(length)
         self._is_chunked = length is None
         self._gathered = BytesIO()
 
     def feed(self, data: bytes) -> int:
-        """See :meth:`~llamaswap.proxy.framing.BodyWalker.feed`."""
+        """See :meth:`~llamaswap.proxy.framing.BodyWalker.feed`.
+
+        Raises:
+            PayloadTooLargeError: It is longer than it may be.
+        """
         end = self._walker.feed(data)
+        if self._walker.payload_bytes > self._most_bytes:
+            raise PayloadTooLargeError
         if self._is_chunked:
             self._gathered.writelines(self._pieces)
             self._pieces.clear()
@@ -65,13 +75,15 @@ class PassingBody:
     Args:
         length: In bytes; ``None`` = in chunks.
         source: Where it comes from.
+        most_bytes: How long it may be.
 
     Attributes:
         length: As given.
     """
 
-    def __init__(self, length: int | None, source: Source) -> None:
+    def __init__(self, length: int | None, source: Source, most_bytes: int = UNLIMITED) -> None:
         self.length = length
+        self._most_bytes = most_bytes
         self._walker: BodyWalker = ChunkedBody() if length is None else SizedBody(length)
         self._source = source
         self._sink: BodySink | None = None
@@ -85,8 +97,14 @@ class PassingBody:
         return self._is_unwanted and self._held_bytes > _DISCARDED_BYTES
 
     def feed(self, data: bytes) -> int:
-        """See :meth:`~llamaswap.proxy.framing.BodyWalker.feed`; what belongs to the body is handed on."""
+        """See :meth:`~llamaswap.proxy.framing.BodyWalker.feed`; what belongs to the body is handed on.
+
+        Raises:
+            PayloadTooLargeError: It is longer than it may be.
+        """
         end = self._walker.feed(data)
+        if self._walker.payload_bytes > self._most_bytes and not self._is_unwanted:
+            raise PayloadTooLargeError
         piece = data if end < 0 else data[:end]
         if end >= 0:
             self._is_whole = True

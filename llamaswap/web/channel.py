@@ -9,7 +9,7 @@ from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import ITCPTransport
 from twisted.python.failure import Failure
 
-from llamaswap.errors import FramingError
+from llamaswap.errors import FramingError, PayloadTooLargeError
 from llamaswap.proxy.connection import StreamedBody
 from llamaswap.proxy.wire import has_hung_up, is_broken, tune
 from llamaswap.web.bodies import PassingBody, TunnelBody, WholeBody
@@ -46,6 +46,7 @@ class EdgeChannel(Outlet):
         super().__init__()
         self.site = self.factory = site
         self._deadlines = site.deadlines
+        self._crowd = site.crowd
         self.client_host = b""
         self._request: EdgeRequest | None = None  # received, not answered
         self._body: WholeBody | PassingBody | None = None  # being received
@@ -59,7 +60,12 @@ class EdgeChannel(Outlet):
         super().connectionMade()
         tune(self.transport, _KEEPALIVE_SECONDS)
         self.client_host = getattr(self.transport.getPeer(), "host", "").encode("ascii", "replace")
-        self._deadlines.expect_head(self)
+        if self._crowd.admit(self):
+            self._deadlines.expect_head(self)
+        elif self._crowd.turn_away(self):
+            self.refuse(503, "too many connections", more=b"Retry-After: 1\r\n")
+        else:
+            self.abortConnection()
 
     # ----------------------------------------------------------------- requests in
 
@@ -86,7 +92,11 @@ class EdgeChannel(Outlet):
                         break
                     data = self._begin(data[:end], data[end + 4 :])
         except FramingError as error:
-            self.refuse(400, error.message)
+            self.refuse(400, error.message, data)
+        except PayloadTooLargeError as error:
+            if self._request is not None:
+                self._request.break_off(error)
+            data = b""
         finally:
             self._is_advancing = False
         if data and not self._is_closing:
@@ -99,35 +109,42 @@ class EdgeChannel(Outlet):
             if len(data) > _BACKLOG_BYTES:
                 self.hold_up()
         elif len(data) > self.site.limits.max_header_bytes:
-            self.refuse(431, "header block too long")
+            self.refuse(431, "header block too long", data)
         else:
+            self._crowd.busy(self)
             self._deadlines.expect_head(self)
 
     def _begin(self, head: bytes, data: bytes) -> bytes:
         """Begin a request; give what is left of the data behind the head."""
         if len(head) > self.site.limits.max_header_bytes:
-            self.refuse(431, "header block too long")
+            self.refuse(431, "header block too long", head)
             return b""
         request_head = read_head(head)
         request = self._request = self.site.make_request(self, request_head)
+        self._crowd.busy(self)
         length = request_head.length
-        if length is not None and len(data) >= length:
+        if length is not None and len(data) >= length <= self.site.policy.careless_bytes:
             self._deadlines.expect_nothing(self)
             request.body = data[:length]
             request.process()
             return data[length:]
         self._deadlines.expect_body(self)
-        is_wanted = self.site.resource.wants_body(request)
+        is_passing = is_streamed(request_head.path)
+        most_bytes = self.site.policy.most_bytes(request_head.named, is_streamed=is_passing)
+        is_wanted = request.refusal is None and self.site.resource.wants_body(request)
+        if is_wanted and length is not None and length > most_bytes:
+            request.refusal = PayloadTooLargeError()
+            is_wanted = False
         if request_head.expects_continue and not data:
             if is_wanted:
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             else:
                 request.keeps_alive = False  # the body may come all the same, or not
-        if is_streamed(request_head.path) or not is_wanted:
-            self._body = request.body = PassingBody(length, self)
+        if is_passing or not is_wanted:
+            self._body = request.body = PassingBody(length, self, most_bytes)
             request.process()
         else:
-            self._body = WholeBody(length)
+            self._body = WholeBody(length, most_bytes)
         return data
 
     def _take_body(self, body: WholeBody | PassingBody, data: bytes) -> bytes:
@@ -185,6 +202,7 @@ class EdgeChannel(Outlet):
         if not request.keeps_alive or self.site.is_closing:
             self._close()
         else:
+            self._crowd.idle(self)
             self._go_on()
 
     def _close(self) -> None:
@@ -206,21 +224,32 @@ class EdgeChannel(Outlet):
         if self._request is None or self._request.may_be_cut:
             self._close()
 
-    def refuse(self, status: int, text: str) -> None:
-        """Answer what is no request, and hang up; a request under way is given up."""
+    def refuse(self, status: int, text: str, head: bytes = b"", more: bytes = b"") -> None:
+        """Answer what is no request, and hang up; a request under way is given up.
+
+        Args:
+            status: Of the answer.
+            text: Its body.
+            head: What was received where a request should be, for the log.
+            more: Further lines for the answer's head.
+        """
         request, self._request = self._request, None
-        request_id = self.site.name_request({}) if request is None else request.request_id
+        body = f"{text}\n".encode()
         if request is not None:
+            request_id = request.request_id
             has_begun = bool(request.startedWriting)
-            request.connectionLost(Failure(ConnectionAborted()))
+            request.give_up(Failure(ConnectionAborted()), status, len(body))
             if has_begun:
                 self.abortConnection()
                 return
-        body = f"{text}\n".encode()
+        else:
+            request_id = self.site.name_request({})
+            if head:
+                self.site.log_refusal(self.client_host, head, status, len(body))
         self.write(
-            b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
-            b"Connection: close\r\nDate: %b\r\n%b: %b\r\n\r\n%b"
-            % (status, REASONS[status], len(body), self.site.date(), REQUEST_ID, request_id.encode("ascii"), body),
+            b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n"
+            % (status, REASONS[status], len(body))
+            + b"Date: %b\r\n%b: %b\r\n%b\r\n%b" % (self.site.date(), REQUEST_ID, request_id.encode(), more, body),
         )
         self._linger()
 
@@ -238,7 +267,7 @@ class EdgeChannel(Outlet):
         if self._is_closing:
             self.abortConnection()
         else:
-            self.refuse(408, "the request did not come in time")
+            self.refuse(408, "the request did not come in time", self._ahead)
 
     def _linger(self) -> None:
         """Close our side, and drop what still comes: a reset could take the answer away from the client."""

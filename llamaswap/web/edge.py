@@ -26,9 +26,11 @@ from llamaswap.proxy.headers import Fields, ResponseHead
 from llamaswap.proxy.websocket import wanted_upgrade
 from llamaswap.web.access import AccessLog, LineLog
 from llamaswap.web.channel import EdgeChannel
+from llamaswap.web.crowd import Crowd, descriptor_limit
 from llamaswap.web.deadlines import Deadlines
 from llamaswap.web.errors import error_event, render_error
 from llamaswap.web.head import REASONS, RequestHead
+from llamaswap.web.policy import Policy
 from llamaswap.web.stamps import REQUEST_ID, HTTPDate, RequestIds
 
 _LATE: Final = frozenset(
@@ -69,6 +71,7 @@ class EdgeRequest(Request):
         started_mono: As given.
         error: What it was refused for, or cut by.
         may_be_cut: Whether the end of the daemon does not wait for it.
+        refusal: Why it may not come in, or ``None``.
         relay: Sends bytes as they are.
         request_id: Names it, in its answer and to its upstream.
     """
@@ -105,10 +108,14 @@ class EdgeRequest(Request):
         self.upgrade = wanted_upgrade(self.method, head.named) if b"upgrade" in head.named and self.is_modern else b""
         self.error: LlamaSwapError | None = None
         self.may_be_cut = False
+        self.refusal = self.site.policy.refusal(self.method, self.path, self._named)
         self._taker: Forwarding | None = None
 
     def process(self) -> None:
         """Find who answers; the body is there, or on its way."""
+        if self.refusal is not None:
+            self.refuse(self.refusal)
+            return
         resource = self.site.resource
         handler = resource.find(self)
         if handler is not None:
@@ -149,6 +156,9 @@ class EdgeRequest(Request):
             headers = self.responseHeaders
             headers.setRawHeaders(REQUEST_ID, [self.request_id])
             headers.setRawHeaders(b"date", [self.site.date()])
+            if not headers.hasHeader(b"access-control-allow-origin"):
+                for name, value in self.site.policy.answer_fields(self._named.get(b"origin")):
+                    headers.addRawHeader(name, value)
         Request.write(self, data)
 
     def _say_close(self) -> None:
@@ -167,6 +177,8 @@ class EdgeRequest(Request):
         fields = [(REQUEST_ID, self.request_id.encode("ascii"))]
         if not head.has_date:
             fields.append((b"Date", self.site.date()))
+        if not head.allows_origin:
+            fields += self.site.policy.answer_fields(self._named.get(b"origin"))
         return fields
 
     def relay_head(self, status: int, data: bytes) -> None:
@@ -211,18 +223,36 @@ class EdgeRequest(Request):
         self.write(render_error(self, error))
         self.finish()
 
+    def break_off(self, error: LlamaSwapError) -> None:
+        """End in the midst of the request: the client gets the error, or a cut answer if that has begun."""
+        self.keeps_alive = False
+        if self._taker is not None:
+            self._taker.cancel(error)
+        else:
+            self.refuse(error)
+
     def error_event(self, error: LlamaSwapError) -> bytes:
         """See :class:`~llamaswap.proxy.forward.Client`."""
         return error_event(error, self.path)
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell whoever works for this request that nobody waits for it any more."""
+        self.give_up(reason, _CLIENT_LEFT, 0)
+
+    def give_up(self, reason: Failure, status: int, sent_bytes: int) -> None:
+        """Tell whoever works for this request that it is over, whatever they do.
+
+        Args:
+            reason: Why.
+            status: For the log, where no answer has begun.
+            sent_bytes: As well.
+        """
         self._disconnected = True
         taker, self._taker = self._taker, None
         if not self.startedWriting:
-            self.code = _CLIENT_LEFT
+            self.code, self.sentLength = status, sent_bytes
         if taker is not None:
-            self.sentLength = taker.payload_bytes
+            self.sentLength = max(sent_bytes, taker.payload_bytes)
             taker.client_left()
         self.site.log(self)
         waiting = self.__dict__.pop("notifications", ())
@@ -277,9 +307,12 @@ class EdgeSite(Site):
         log: Gets the access log.
         limits: See :class:`~llamaswap.config.schema.HTTPConfig`.
         on_finished: Called once for each request, when its answer has ended or its client has left.
+        descriptors: Gives the number of files that may be open at once.
 
     Attributes:
         limits: As given.
+        policy: What they say about clients.
+        crowd: All connections.
         deadlines: What is due from clients.
         name_request: Gives a request its id.
         date: Gives the value of a ``Date``.
@@ -296,22 +329,22 @@ class EdgeSite(Site):
         limits: HTTPConfig = HTTPConfig(),  # noqa: B008 - immutable
         *,
         on_finished: Callable[[EdgeRequest], None] | None = None,
+        descriptors: Callable[[], int] = descriptor_limit,
     ) -> None:
         Site.__init__(self, resource, reactor=reactor)
         self.limits = limits
+        self.policy = Policy(limits)
+        self.crowd = Crowd(limits.max_connections, descriptors)
         self.name_request = RequestIds()
         self.date = HTTPDate()
         self.is_closing = False
         self._access = AccessLog(log, reactor)
         self._on_finished = on_finished
-        self._channels: set[EdgeChannel] = set()
         self.deadlines = Deadlines(reactor, limits.header_timeout_seconds, limits.body_timeout_seconds)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: ARG002 - Twisted's signature
         """Make the channel of a connection."""
-        channel = EdgeChannel(self)
-        self._channels.add(channel)
-        return channel
+        return EdgeChannel(self)
 
     def make_request(self, channel: EdgeChannel, head: RequestHead) -> EdgeRequest:
         """Make the request of a head."""
@@ -323,6 +356,10 @@ class EdgeSite(Site):
         if self._on_finished is not None:
             self._on_finished(request)
 
+    def log_refusal(self, client_host: bytes, head: bytes, status: int, sent_bytes: int) -> None:
+        """Take note of an answer to what was no request."""
+        self._access.refused(client_host, head, status, sent_bytes)
+
     def startFactory(self) -> None:
         """Do nothing: there is no log file to open."""
 
@@ -333,15 +370,17 @@ class EdgeSite(Site):
     def change_limits(self, limits: HTTPConfig) -> None:
         """Have other limits from now on."""
         self.limits = limits
+        self.policy = Policy(limits)
+        self.crowd.change(limits.max_connections)
         self.deadlines.change(limits.header_timeout_seconds, limits.body_timeout_seconds)
 
     def close_idle(self) -> None:
         """Close connections on which no request is under way now, and the others after their answer."""
         self.is_closing = True
-        for channel in list(self._channels):
+        for channel in self.crowd:
             channel.close_if_idle()
 
     def channel_gone(self, channel: EdgeChannel) -> None:
         """Forget a connection."""
-        self._channels.discard(channel)
+        self.crowd.forget(channel)
         self.deadlines.forget(channel)

@@ -17,7 +17,7 @@ _SINGLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _HOST: Final = b"!$%&'()*+,-.:;=[]_~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """What stands in the address of a server."""
 
-_ABSOLUTE: Final = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)", re.IGNORECASE)
 
 
 class RequestHead(NamedTuple):
@@ -77,12 +77,15 @@ def read_head(head: bytes) -> RequestHead:
             raise FramingError("repeated header %.40r" % name)
         else:
             named[lower] = b"%b, %b" % (named[lower], value)
-    host = named.get(b"host")
-    if host is None and is_modern:
+    if b"host" not in named and is_modern:
         raise FramingError("missing Host")
+    authority, uri = _split_target(method, uri)
+    if authority:  # RFC 9112, section 3.2.2: then the header does not count
+        fields = [(b"Host", authority), *(field for field in fields if field[0].lower() != b"host")]
+        named[b"host"] = authority
+    host = named.get(b"host")
     if host and host.translate(None, _HOST):
         raise FramingError("malformed Host %.80r" % host)
-    uri = _origin_form(method, uri)
     return RequestHead(
         method,
         uri,
@@ -96,15 +99,15 @@ def read_head(head: bytes) -> RequestHead:
     )
 
 
-def _origin_form(method: bytes, uri: bytes) -> bytes:
-    """Leave out scheme and host of an address as proxies get it."""
+def _split_target(method: bytes, uri: bytes) -> tuple[bytes, bytes]:
+    """Split host from path of an address as proxies get it; the host is mostly empty."""
     if uri[:1] == b"/" or (uri == b"*" and method == b"OPTIONS"):
-        return uri
+        return b"", uri
     match = _ABSOLUTE.match(uri)
     if match is None:
         raise FramingError("malformed request target %.80r" % uri)
     rest = uri[match.end() :]
-    return rest if rest[:1] == b"/" else b"/" + rest
+    return match[1], rest if rest[:1] == b"/" else b"/" + rest
 
 
 def _length(named: dict[bytes, bytes], *, is_modern: bool) -> int | None:

@@ -180,7 +180,7 @@ class Rig:
             if not peer.lost.called:
                 peer.transport.abortConnection()
                 await peer.lost
-        while self.site._channels:
+        while self.site.crowd:
             await self.turn()
 
     async def turn(self) -> None:

@@ -275,7 +275,7 @@ def test_a_body_must_go_on_coming(edge: Edge, path: str) -> None:
     assert not overdue(edge, end, 59), "each piece gains time"
     assert overdue(edge, end, 3)
     assert end.take().startswith(b"HTTP/1.1 408 ")
-    assert edge.codes == [499]
+    assert edge.codes == [408]
 
 
 def test_a_body_that_we_paused_may_take_its_time(edge: Edge) -> None:

@@ -113,6 +113,14 @@ def test_running(stack: Stack) -> None:
     assert [(r["model"], r["state"]) for r in running] == [("author/gamma", "stopping"), ("beta", "ready")]
 
 
+@pytest.mark.parametrize(("masks", "shown"), [(False, "s --api-key sesame"), (True, "s --api-key [REDACTED]")])
+def test_d14_secrets_of_command_lines_are_masked_where_that_is_asked_for(masks: bool, shown: str) -> None:  # noqa: FBT001
+    model = ModelConfig(ModelId("m"), cmd="s --api-key sesame", proxy="http://localhost:1")
+    stack = Stack(config_of(model, mask_secrets=masks))
+    stack.router.states["m"] = ProcessState.READY
+    assert stack.ask("GET", "/running").document["running"][0]["cmd"] == shown
+
+
 # --------------------------------------------------------------------------- unload
 
 

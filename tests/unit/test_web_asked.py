@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from llamaswap.errors import BadRequestError
@@ -76,7 +78,19 @@ def test_query() -> None:
         (b"%6dodel=x", "x"),
         (b"xmodel=1&model=%FF", "\ufffd"),
         (b"&&model=a=b", "a=b"),
+        (b"m%6Fde%6c=x+y&model=z", "x y"),
+        (b"model&model=z", ""),
+        (b"models=1&model.x=2", ""),
+        (b"\xff=1&model=\xc3\xa4", "\xe4"),
     ],
 )
 def test_first_value(encoded: bytes, value: str) -> None:
     assert first_value(encoded, "model") == value
+
+
+@pytest.mark.parametrize("piece", [b"&", b"%6d&", b"model1&", b"&%6d%6f%64%65%6d"])
+def test_d9_a_form_of_ten_megabytes_does_not_hold_everybody_up(piece: bytes) -> None:
+    encoded = piece * (10_000_000 // len(piece)) + b"&model=x"
+    started = time.process_time()
+    assert first_value(encoded, "model") == "x"
+    assert time.process_time() - started < 0.2, "seconds; splitting it takes 5"
