@@ -25,7 +25,13 @@ from llamaswap.process.tree import Tree
 
 
 class Journal(Protocol):
-    """Who takes note of what runs; see :class:`llamaswap.process.run_state.RunState`."""
+    """Who takes note of what runs; see :class:`llamaswap.process.run_state.RunState`.
+
+    Attributes:
+        instance: Begins the markers.
+    """
+
+    instance: str
 
     def started(self, model: ModelId, pid: int, marker: str, *, is_whole: bool) -> None:
         """Take note of a leader; ``is_whole`` says whether what it starts is ended with it."""
@@ -60,7 +66,7 @@ class LocalLauncher:
         self._death_signal = death_signal
         self._table = table or ProcessTable(reactor)
         self._spawn = spawn
-        self._instance = uuid4().hex
+        self._instance = journal.instance if journal is not None else uuid4().hex
         self._numbers = count(1)
 
     def launch(self, spec: LaunchSpec, on_output: Callable[[bytes], None]) -> Deferred[ILaunched]:
@@ -68,7 +74,9 @@ class LocalLauncher:
         return execute(self._launch, spec, on_output)
 
     def _launch(self, spec: LaunchSpec, on_output: Callable[[bytes], None]) -> ILaunched:
-        marker = f"{self._instance}/{next(self._numbers)}/{spec.model}"
+        # What is kept is not found by the instance alone: see RunRecord.
+        instance = f"{self._instance}-kept" if spec.keep_descendants else self._instance
+        marker = f"{instance}/{next(self._numbers)}/{spec.model}"
         was_port_taken = is_port_taken(spec.base_url)
         adopted_before = self._table.adopted()
         env = {**spec.env, INSTANCE_VARIABLE: marker}

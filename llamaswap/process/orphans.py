@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 import psutil
@@ -19,23 +19,35 @@ from llamaswap.process.table import INSTANCE_VARIABLE, is_alive
 _TERM_SECONDS: Final = 2.0
 _KILL_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 0.02
+_FIRST_PID: Final = 1
+_USERS_FIRST: Final = "systemd"
+"""Within a user's session, what is left falls to the service manager of the session."""
 
 
 def carriers(markers: Collection[str]) -> list[tuple[int, str, str]]:
     """Find every process that has one of these markers in its environment; gives pid, birth and marker."""
+    return _carriers(markers.__contains__)
+
+
+def _carriers(is_wanted: Callable[[str], bool]) -> list[tuple[int, str, str]]:
     found = []
     for pid in psutil.pids():
         marker = _marker_of(pid)
-        if marker in markers and (born := birth_of(pid)) is not None:
+        if marker and is_wanted(marker) and (born := birth_of(pid)) is not None:
             found.append((pid, born, marker))
     return found
 
 
-def remove_orphans(traces: Iterable[Trace]) -> list[Trace]:
+def remove_orphans(traces: Iterable[Trace], instance: str = "") -> list[Trace]:
     """End those processes for which all facts still hold, and, unless it is kept, what these have started.
 
-    Where we were started by one of them, it is in use, and is left alone. The others get TERM,
-    and KILL two seconds later.
+    So is what was started too late to be noted: it has the marker, and its parent is gone. Where we
+    were started by one of them, it is in use, and is left alone. The others get TERM, and KILL two
+    seconds later.
+
+    Args:
+        traces: What was noted.
+        instance: With which the markers begin of what was not; empty = nothing else is looked for.
 
     Returns:
         Those that were found.
@@ -43,7 +55,8 @@ def remove_orphans(traces: Iterable[Trace]) -> list[Trace]:
     found: list[Trace] = []
     members: set[psutil.Process] = set()
     own = psutil.Process()
-    for trace in traces:
+    noted = list(traces)
+    for trace in [*noted, *_unnoted(noted, instance)]:
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(trace.pid)
             # The birth is asked for last: who has it now had it when the handle was made.
@@ -55,6 +68,26 @@ def remove_orphans(traces: Iterable[Trace]) -> list[Trace]:
     _end(members, signal.SIGTERM, _TERM_SECONDS)
     _end(members, signal.SIGKILL, _KILL_SECONDS)
     return found
+
+
+def _unnoted(noted: Collection[Trace], instance: str) -> list[Trace]:
+    """Find those whose marker begins like this, that are none of these, and that were left by their parent.
+
+    Somebody else's, who only copied an environment, has a parent.
+    """
+    known = {(trace.pid, trace.born) for trace in noted}
+    found = []
+    for pid, born, marker in _carriers(lambda marker: marker.startswith(f"{instance}/")) if instance else ():
+        with contextlib.suppress(psutil.Error):
+            if (pid, born) not in known and _was_left(psutil.Process(pid)):
+                model = marker.split("/", 2)[-1]
+                found.append(Trace(model, pid, born, marker, is_whole=True))
+    return found
+
+
+def _was_left(process: psutil.Process) -> bool:
+    parent = process.parent()
+    return parent is None or parent.pid == _FIRST_PID or parent.name() == _USERS_FIRST
 
 
 def _marker_of(pid: int) -> str:

@@ -54,12 +54,14 @@ class RunRecord:
         boot: Which boot of the machine; elsewhere pids and births mean nothing.
         daemon_pid: The daemon that wrote it.
         daemon_born: Its time of birth.
+        instance: With which the markers of all its processes begin that are ended with it; empty = unknown.
         processes: Those of its models.
     """
 
     boot: str
     daemon_pid: int
     daemon_born: str
+    instance: str = ""
     processes: tuple[Trace, ...] = ()
 
     @property
@@ -121,10 +123,10 @@ def birth_of(pid: int) -> str | None:
         return None
 
 
-def own_record() -> RunRecord:
+def own_record(instance: str) -> RunRecord:
     """Describe this daemon, without any process yet."""
     pid = os.getpid()
-    return RunRecord(boot_id(), pid, birth_of(pid) or "")
+    return RunRecord(boot_id(), pid, birth_of(pid) or "", instance)
 
 
 def read_run_file(path: Path) -> RunRecord | None:
@@ -140,14 +142,11 @@ def read_run_file(path: Path) -> RunRecord | None:
 
 
 def write_run_file(path: Path, record: RunRecord) -> None:
-    """Put a record in the place of the file, all at once; without processes there is no file.
+    """Put a record in the place of the file, all at once.
 
     Raises:
         OSError: That is not possible.
     """
-    if not record.processes:
-        path.unlink(missing_ok=True)
-        return
     draft = path.with_suffix(".new")
     with open(draft, "wb", opener=_private) as file:
         file.write(msgspec.json.encode(record))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Final, TypeVar
+from uuid import uuid4
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -48,6 +49,9 @@ class RunState:
     Args:
         path: The file.
         reactor: Offers a pool of threads, and keeps time.
+
+    Attributes:
+        instance: Begins the markers of this daemon's processes.
     """
 
     _log: ClassVar[Logger] = Logger()
@@ -56,6 +60,7 @@ class RunState:
         self._path = path
         self._reactor = reactor
         self._record = RunRecord("", 0, "")
+        self.instance = uuid4().hex
         self._trees: dict[str, _Tree] = {}
         self._is_open = False
         self._is_changed = False
@@ -85,13 +90,14 @@ class RunState:
                 )
                 return
             self._check_writable()
+            self._record = own_record(self.instance)
             if before is not None and before.is_of_this_boot:
                 self._sweep(before)
-            self._path.unlink(missing_ok=True)
+            # It must be there before the first process is: what is started in the last moment is found by it.
+            write_run_file(self._path, self._record)
         except OSError as error:
             self._say_unusable(error)
         else:
-            self._record = own_record()
             self._is_open = True
 
     def _check_writable(self) -> None:
@@ -100,7 +106,7 @@ class RunState:
         trial.unlink()
 
     def _sweep(self, before: RunRecord) -> None:
-        for trace in remove_orphans(before.processes):
+        for trace in remove_orphans(before.processes, before.instance):
             self._log.warn(
                 "{model}: ended process {pid}, left by a daemon that was killed", model=trace.model, pid=trace.pid
             )
@@ -116,6 +122,8 @@ class RunState:
             self._saving = None
         try:
             self._write(*self._next())
+            if not self._trees:
+                self._path.unlink()
         except OSError as error:
             self._say_unusable(error)
 

@@ -84,6 +84,19 @@ def test_h35_same_marker_under_another_pid_is_spared(start: Start) -> None:
     assert twin.poll() is None
 
 
+@pytest.mark.parametrize(
+    ("marker", "is_ended"), [("orphan/2/m/x", True), ("orphan-kept/2/m", False), ("orphans/2/m", False)]
+)
+def test_h35_one_that_was_not_noted_is_ended_when_its_parent_is_gone(
+    start: Start, monkeypatch: pytest.MonkeyPatch, marker: str, *, is_ended: bool
+) -> None:
+    late = start(marker=marker)
+    assert remove_orphans([], "orphan") == []  # its parent is there
+    monkeypatch.setattr(orphans, "_FIRST_PID", os.getpid())  # whoever it fell to
+    assert [(each.model, each.pid) for each in remove_orphans([], "orphan")] == [("m/x", late.pid)] * is_ended
+    assert (late.poll() is None) is not is_ended
+
+
 def test_h35_pid_of_nobody_is_passed_over() -> None:
     assert remove_orphans([trace_of(2**22 + 1, born="1")]) == []
 
@@ -100,7 +113,10 @@ def test_h35_descendants_are_ended_unless_they_are_kept(start: Start, is_whole: 
 def test_h35_we_and_those_who_started_us_are_spared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orphans, "_marker_of", lambda _pid: MARKER)
     monkeypatch.setattr(orphans, "_end", lambda members, *_: pytest.fail("ended") if set(members) else None)
-    assert remove_orphans([trace_of(os.getpid()), trace_of(os.getppid())]) == []
+    monkeypatch.setattr(orphans, "_carriers", lambda _: [(os.getpid(), birth_of(os.getpid()), MARKER)])
+    monkeypatch.setattr(orphans, "_FIRST_PID", os.getppid())
+    assert remove_orphans([trace_of(os.getpid()), trace_of(os.getppid())], "orphan") == []
+    assert remove_orphans([], "orphan") == []
 
 
 def test_carriers_have_the_marker_in_their_environment(start: Start) -> None:

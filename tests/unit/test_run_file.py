@@ -25,7 +25,7 @@ from llamaswap.process.run_file import (
 
 TRACE = Trace("m", 7, "123", "a/1/m", is_whole=True)
 UNFIT = [
-    msgspec.json.encode(RunRecord("b", 1, "1", (replace(TRACE, **each),)))
+    msgspec.json.encode(RunRecord("b", 1, "1", processes=(replace(TRACE, **each),)))
     for each in ({"pid": 0}, {"pid": -1}, {"marker": ""})
 ]
 
@@ -51,19 +51,11 @@ def test_each_configuration_and_address_has_a_file_of_its_own() -> None:
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    record = replace(own_record(), processes=(TRACE,))
+    record = replace(own_record("a"), processes=(TRACE,))
     write_run_file(path, record)
     assert read_run_file(path) == record
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_without_processes_there_is_no_file(tmp_path: Path) -> None:
-    path = tmp_path / "run.json"
-    write_run_file(path, replace(own_record(), processes=(TRACE,)))
-    write_run_file(path, own_record())
-    write_run_file(path, own_record())
-    assert not path.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"boot": 1}', b"\xff", *UNFIT])
@@ -78,7 +70,7 @@ def test_missing_file_is_none(tmp_path: Path) -> None:
 
 
 def test_h35_daemon_is_alive_only_as_the_same_process_in_the_same_boot() -> None:
-    record = own_record()
+    record = own_record("a")
     assert record.is_daemon_alive
     assert not replace(record, daemon_born="1").is_daemon_alive
     assert not replace(record, boot="another").is_daemon_alive
@@ -88,7 +80,7 @@ def test_h35_daemon_is_alive_only_as_the_same_process_in_the_same_boot() -> None
 
 def test_h35_killed_daemon_that_nobody_has_waited_for_is_not_alive() -> None:
     child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
-    record = replace(own_record(), daemon_pid=child.pid, daemon_born=birth_of(child.pid) or "")
+    record = replace(own_record("a"), daemon_pid=child.pid, daemon_born=birth_of(child.pid) or "")
     assert record.is_daemon_alive
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)

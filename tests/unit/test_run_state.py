@@ -87,14 +87,17 @@ def warnings_of(action: Callable[[], object]) -> list[str]:
 
 def test_h35_leader_is_noted_with_every_fact_while_it_runs(world: World) -> None:
     world.state.open()
-    assert not world.path.exists()
+    assert read_run_file(world.path) == own_record(world.state.instance)
     world.state.started(M, OWN, "a/1/m", is_whole=True)
     world.gather()
-    expected = replace(own_record(), processes=(Trace("m", OWN, birth_of(OWN) or "", "a/1/m", is_whole=True),))
+    record = own_record(world.state.instance)
+    expected = replace(record, processes=(Trace("m", OWN, birth_of(OWN) or "", "a/1/m", is_whole=True),))
     assert read_run_file(world.path) == expected
     world.state.ended("a/1/m")
     world.state.ended("a/1/m")
     world.gather()
+    assert read_run_file(world.path) == record
+    world.state.close()
     assert not world.path.exists()
     assert not world.getDelayedCalls()
 
@@ -210,30 +213,33 @@ def test_h35_dead_daemons_processes_are_ended_before_anything_starts(
 ) -> None:
     given: list[Trace] = []
 
-    def remove(traces: tuple[Trace, ...]) -> list[Trace]:
+    def remove(traces: tuple[Trace, ...], instance: str) -> list[Trace]:
         given.extend(traces)
+        assert instance == "a"
         return list(traces)
 
     monkeypatch.setattr(run_state, "remove_orphans", remove)
     world.path.parent.mkdir()
-    write_run_file(world.path, replace(own_record(), daemon_born="1", processes=(TRACE,)))
+    write_run_file(world.path, replace(own_record("a"), daemon_born="1", processes=(TRACE,)))
     assert warnings_of(world.state.open) == ["{model}: ended process {pid}, left by a daemon that was killed"]
     assert given == [TRACE]
-    assert not world.path.exists()
+    assert world.noted() == []
 
 
-@pytest.mark.parametrize("record", [RunRecord("another boot", 1, "1", (TRACE,)), None], ids=["boot", "damaged"])
+@pytest.mark.parametrize(
+    "record", [RunRecord("another boot", 1, "1", processes=(TRACE,)), None], ids=["boot", "damaged"]
+)
 def test_h35_file_that_means_nothing_ends_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch, record: RunRecord | None
 ) -> None:
-    monkeypatch.setattr(run_state, "remove_orphans", lambda traces: pytest.fail("swept"))
+    monkeypatch.setattr(run_state, "remove_orphans", lambda *_: pytest.fail("swept"))
     world.path.parent.mkdir()
     if record is None:
         world.path.write_text("{")
     else:
         write_run_file(world.path, record)
     assert warnings_of(world.state.open) == []
-    assert not world.path.exists()
+    assert world.noted() == []
     world.state.started(M, OWN, "a/1/m", is_whole=False)
     world.gather()
     assert world.noted() == [("m", OWN)]
@@ -241,7 +247,7 @@ def test_h35_file_that_means_nothing_ends_nothing(
 
 def test_h35_file_of_a_living_daemon_is_left_alone(world: World) -> None:
     world.path.parent.mkdir()
-    record = replace(own_record(), processes=(TRACE,))
+    record = replace(own_record("a"), processes=(TRACE,))
     write_run_file(world.path, record)
     (warning,) = warnings_of(world.state.open)
     assert "belongs to a daemon that runs" in warning
@@ -260,6 +266,7 @@ def test_folder_that_cannot_be_made_is_one_warning(world: World) -> None:
 
 def test_folder_that_goes_away_is_one_warning(world: World) -> None:
     world.state.open()
+    world.path.unlink()
     world.path.parent.rmdir()
     world.state.started(M, OWN, "a/1/m", is_whole=True)
     assert len(warnings_of(world.gather)) == 1
