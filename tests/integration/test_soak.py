@@ -1,4 +1,4 @@
-"""A quarter of a minute of the soak: it runs, it judges, and it finds nothing."""
+"""A minute of the soak: it runs, it judges, and it finds nothing."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import pytest
 
 from tests.soak import chaos
 from tests.soak.client import Plan, Record
+from tests.soak.doings import Doings
 from tests.soak.judge import Judge
 from tests.soak.watch import Life, overlaps
 
 
 @pytest.mark.slow
-def test_a_quarter_of_a_minute_of_chaos(capsys: pytest.CaptureFixture[str]) -> None:
-    status = chaos.main(["--minutes", "0.25", "--clients", "20", "--seed", "1"])
+def test_a_minute_of_chaos(capsys: pytest.CaptureFixture[str]) -> None:
+    status = chaos.main(["--minutes", "1", "--clients", "20", "--seed", "1"])
     report = capsys.readouterr().out
     assert status == 0, report
     assert "nothing wrong" in report
@@ -23,10 +24,10 @@ def test_the_judge_sees_rivals_a_cut_and_a_stranger() -> None:
     assert len(overlaps(lives, {}, [frozenset("ab")])) == 1
     assert overlaps(lives, {}, [frozenset("ac")]) == []
     plan = Plan("a", "POST", "/v1/chat/completions", "mine", b'{"stream": true, "chunks": 1}')
-    judge = Judge([], lives, [])
+    judge = Judge([], lives, [], Doings())
 
     def verdict(end: str, body: bytes, pid: int = 1) -> str:
-        return judge.verdict(Record(plan, 12.0, 13.0, end, 200, {"x-pid": str(pid)}, bytearray(body)))
+        return judge.verdict(Record(plan, 12.0, 12.0, 13.0, end, 200, {"x-pid": str(pid)}, bytearray(body)))
 
     event = b'data: {"tag": "mine", "n": 0}\n\n'
     assert verdict("whole", event + b"data: [DONE]\n\n") == ""

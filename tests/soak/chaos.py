@@ -1,13 +1,10 @@
 """``python -m tests.soak.chaos``: play chaos with real processes, and judge it.
 
 Two worlds, one daemon each. In rounds: a storm of clients that leave when they like, of servers that
-crash, hang, linger and leave children, of unloads and loads; then a calm in which nothing may be left
-over. It ends by itself, with a report, and with status 1 when anything was wrong. The lots that are
-drawn follow from the seed; what the machine makes of them does not.
-
-Not played yet, for want of the features: reloads under load, and the daemon killed and started again
-with a sweep of what it left. A reload is one more kind of plan in :mod:`tests.soak.plans`; a kill is
-one more step between two rounds of :class:`Soak`.
+crash, hang, linger and leave children, of unloads, loads and reloads, and in some of them of a daemon
+that is killed and started again; then a calm in which nothing may be left over. It ends by itself, with
+a report, and with status 1 when anything was wrong. The lots that are drawn follow from the seed; what
+the machine makes of them does not.
 """
 
 from __future__ import annotations
@@ -22,17 +19,20 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
 from tests.integration.daemon import Daemon
+from tests.soak.caretaker import Caretaker
 from tests.soak.client import Client, Plan, Record
+from tests.soak.doings import Doings
 from tests.soak.judge import Judge
 from tests.soak.plans import Plans
 from tests.soak.watch import Life, Watcher, lives, overlaps
-from tests.soak.world import DEMO, GROUPS, MATRIX, MODELS, World, calm_path, marks_path
+from tests.soak.world import DEMO, GROUPS, GUEST, MATRIX, MODELS, Settings, World, calm_path, marks_path
 
 _ROUND_SECONDS: Final = 20.0
 _SETTLE_LOOKS: Final = 100
@@ -43,6 +43,9 @@ _GROWTH_LEAST_BYTES: Final = 16 * 1024 * 1024
 _MIB: Final = 1024 * 1024
 _SHOWN: Final = 30
 _BAD_LINE: Final = "[ERROR]"
+_GUEST_SHARE: Final = 0.05
+_KILL_ROUNDS: Final = 4
+"""In one of so many rounds the daemon is killed, the second one for the first time."""
 
 
 class Soak:
@@ -67,24 +70,37 @@ class Soak:
         self._wanted: tuple[str, ...] = MODELS
         self._share = 1.0
         self._is_storm = False
+        self._doings = Doings()
+        self._lines: list[str] = []  # of daemons that were killed
         self._daemon: Daemon
         self._watcher: Watcher
+        self._caretaker: Caretaker
 
     def run(self) -> list[str]:
         """Play all rounds; gives what was wrong."""
         run = f"{self._world.name}-{self._options.seed}-{time.time_ns()}"
         hang_share = 0.01 if self._options.minutes >= 1 else 0.0
-        config = self._world.configuration(self._folder, run, self._options.seed, hang_share)
-        with Watcher(run, self._world.exclusive) as watcher, Daemon(self._folder, config) as daemon:
-            self._watcher, self._daemon = watcher, daemon
-            asyncio.run(self._rounds())
+        settings = Settings()
+        write = partial(
+            self._world.configuration, folder=self._folder, run=run, seed=self._options.seed, hang_share=hang_share
+        )
+        self._caretaker = Caretaker(settings, write, self._doings)
+        with Watcher(run, self._world.exclusive) as watcher:
+            self._watcher = watcher
+            self._daemon = Daemon(self._folder, write(settings))
+            self._daemon.__enter__()
+            try:
+                asyncio.run(self._rounds())
+            finally:
+                self._daemon.__exit__()
             left = watcher.alive()
+        daemon = self._daemon
         gone = {pid: model for pid, model in left.items() if psutil.pid_exists(pid)}
         if gone:
             self._wrong.append(f"left by the daemon's end: {gone}")
         if daemon.process.returncode != 0:
             self._wrong.append(f"the daemon ended with {daemon.process.returncode}")
-        (self._folder / "daemon.log").write_text("".join(daemon.lines))
+        (self._folder / "daemon.log").write_text("".join([*self._lines, *daemon.lines]))
         (self._folder / "kills").write_text("".join(f"{model} {mono:.3f}\n" for model, mono in self._kills))
         self._judge()
         return self._wrong
@@ -95,10 +111,10 @@ class Soak:
         seconds = self._options.minutes * 60 / 2
         count = max(2, round(seconds / _ROUND_SECONDS))
         for number in range(count):
-            await self._storm(seconds / count)
+            await self._storm(seconds / count, is_deadly=number % _KILL_ROUNDS == 1)
             await self._settle(number)
 
-    async def _storm(self, seconds: float) -> None:
+    async def _storm(self, seconds: float, *, is_deadly: bool) -> None:
         calm_path(self._folder).unlink(missing_ok=True)
         self._is_storm = True
         async with asyncio.TaskGroup() as actors:
@@ -109,8 +125,23 @@ class Soak:
             actors.create_task(self._viewer())
             actors.create_task(self._log_reader())
             actors.create_task(self._weather())
+            actors.create_task(self._operate(time.monotonic() + seconds / 2 if is_deadly else None))
             await asyncio.sleep(seconds)
             self._is_storm = False
+
+    async def _operate(self, kill_mono: float | None) -> None:
+        """Reload now and then; at the given time kill the daemon, and start another."""
+        dice = random.Random(self._dice.random())
+        while self._is_storm:
+            await asyncio.sleep(dice.uniform(0.2, 3))
+            if kill_mono is not None and time.monotonic() > kill_mono:
+                kill_mono = None
+                self._judge_size()
+                before, self._daemon = self._daemon, Daemon(self._folder, "", port=self._daemon.port)
+                await self._caretaker.kill(before, self._daemon)
+                self._lines += before.lines
+            else:
+                await self._caretaker.reload(self._daemon, dice)
 
     async def _weather(self) -> None:
         """Change between many who want everything, and few who want the same: then others fall idle."""
@@ -123,7 +154,7 @@ class Soak:
 
     async def _client(self, name: str) -> None:
         dice = random.Random(self._dice.random())
-        plans = Plans(f"{self._world.name}-{len(self._sizes)}-{name}", dice)
+        plans = Plans(f"{self._world.name}-{len(self._records)}-{name}", dice)
         client = Client(self._daemon.port)
         while self._is_storm:
             if dice.random() > self._share:
@@ -135,8 +166,11 @@ class Soak:
                     plan.is_old = False  # which would end the connection
                 self._records += await client.ask_in_one_go(calm)
                 continue
-            record = await client.ask(plans.request(dice.choice(self._wanted)))
+            model = GUEST if dice.random() < _GUEST_SHARE else dice.choice(self._wanted)
+            record = await client.ask(plans.request(model))
             self._records.append(record)
+            if record.end == "unserved":
+                await asyncio.sleep(dice.uniform(0, 0.3))  # there is no daemon
             if dice.random() < 0.3:
                 client.close()
             if record.code:
@@ -179,7 +213,9 @@ class Soak:
             client = Client(self._daemon.port)
             plan = Plan("", "GET", "/logs/stream", leaves_in=dice.uniform(0, 3), reads_in=dice.choice([0, 10]))
             record = await client.ask(plan)
-            if record.end != "left" or record.status not in (0, 200):
+            if self._doings.was_down(record.sent_mono, record.ended_mono):
+                await asyncio.sleep(0.1)
+            elif record.end != "left" or record.status not in (0, 200):
                 self._wrong.append(f"/logs/stream: {record.end} {record.status}")
 
     async def _viewer(self) -> None:
@@ -187,12 +223,14 @@ class Soak:
         client = Client(self._daemon.port)
         while self._is_storm:
             record = await client.ask(Plan("", "GET", "/running"))
+            await asyncio.sleep(0.05)
+            if self._doings.was_down(record.sent_mono, record.ended_mono):
+                continue
             self._slowest_view_seconds = max(self._slowest_view_seconds, record.ended_mono - record.sent_mono)
             running = [entry["model"] for entry in (record.json() or {"running": []})["running"]]
             rivals = [sorted(pair) for pair in self._world.exclusive if pair <= set(running)]
             if record.end != "whole" or record.status != 200 or rivals:
                 self._wrong.append(f"/running: {record.end} {record.status}, rivals {rivals}")
-            await asyncio.sleep(0.05)
         client.close()
 
     # ----------------------------------------------------------------- calm
@@ -235,21 +273,30 @@ class Soak:
     # ----------------------------------------------------------------- the end
 
     def _judge(self) -> None:
-        found = [life for model in MODELS for life in lives(marks_path(self._folder, model), model)]
-        judge = Judge(self._records, found, self._kills)
+        found = [life for model in (*MODELS, GUEST) for life in lives(marks_path(self._folder, model), model)]
+        judge = Judge(self._records, found, self._kills, self._doings)
         verdicts = [(record, judge.verdict(record)) for record in self._records]
         for record, verdict in verdicts:
             if verdict:
                 self._wrong.append(f"{record.sent_mono:.3f}-{record.ended_mono:.3f} {_named(record.plan)}: {verdict}")
         self._wrong += self._watcher.overlaps.values()
         self._wrong += overlaps(found, self._watcher.last_seen_mono, self._world.exclusive)
-        self._wrong += [line for line in self._daemon.lines if line.startswith(_BAD_LINE)]
+        self._wrong += self._doings.wrong
+        self._wrong += [line for line in (*self._lines, *self._daemon.lines) if line.startswith(_BAD_LINE)]
         if self._slowest_view_seconds > _SLOW_SECONDS:
             self._wrong.append(f"/running took {self._slowest_view_seconds:.1f} s")
-        growth = self._sizes[-1][2] - self._sizes[0][2]
-        if growth > max(_GROWTH_LEAST_BYTES, self._sizes[0][2] // 4):
-            self._wrong.append(f"the daemon grew by {growth / _MIB:.1f} MiB")
+        self._judge_size()
         self._report(found)
+
+    def _judge_size(self) -> None:
+        """Compare the first and the last calm of a daemon's life."""
+        sizes, self._sizes = self._sizes, []
+        if sizes:
+            growth = sizes[-1][2] - sizes[0][2]
+            if growth > max(_GROWTH_LEAST_BYTES, sizes[0][2] // 4):
+                self._wrong.append(f"the daemon grew by {growth / _MIB:.1f} MiB")
+            for fds, threads, rss in (sizes[0], sizes[-1]):
+                say(f"  daemon at rest: {fds} descriptors, {threads} threads, {rss / _MIB:.1f} MiB")
 
     def _report(self, found: list[Life]) -> None:
         ends = Counter(f"{r.end} {r.status or ''} {r.code}".strip() for r in self._records)
@@ -265,8 +312,7 @@ class Soak:
             f"{len(self._kills)} kills from outside; looks {self._watcher.looks}"
         )
         say(f"  slowest answer {slowest:.1f} s, slowest /running {self._slowest_view_seconds:.2f} s")
-        for fds, threads, rss in (self._sizes[0], self._sizes[-1]):
-            say(f"  daemon at rest: {fds} descriptors, {threads} threads, {rss / _MIB:.1f} MiB")
+        say(f"  {self._doings.reloads} reloads, {len(self._doings.down)} daemons killed")
         say(f"  wrong: {len(self._wrong)}")
         for each in self._wrong[:_SHOWN]:
             say(f"    {each.rstrip()}")

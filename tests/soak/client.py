@@ -66,6 +66,7 @@ class Record:
     Attributes:
         plan: What was to be done.
         sent_mono: When it was sent.
+        linked_mono: When its connection was made.
         ended_mono: When it was over.
         end: ``whole``, ``cut``, ``left``, ``forgotten``, ``unserved``: no byte of an answer; or
             ``behind`` the answer with which a connection ended.
@@ -76,6 +77,7 @@ class Record:
 
     plan: Plan
     sent_mono: float = 0
+    linked_mono: float = 0
     ended_mono: float = 0
     end: str = ""
     status: int = 0
@@ -113,16 +115,17 @@ class Client:
         self._port = port
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
+        self._linked_mono = 0.0
 
     async def ask(self, plan: Plan) -> Record:
         """Do what is planned, and say what came of it."""
-        record = Record(plan, time.monotonic())
+        record = Record(plan, sent_mono=time.monotonic())
         await self._finish(record, self._exchange(record))
         return record
 
     async def ask_in_one_go(self, plans: Sequence[Plan]) -> list[Record]:
         """Send several requests at once, then take their answers, which come in the same order."""
-        records = [Record(plan, time.monotonic()) for plan in plans]
+        records = [Record(plan, sent_mono=time.monotonic()) for plan in plans]
         self.close()
         with contextlib.suppress(ConnectionError):  # what was answered before that can be read
             for plan in plans:
@@ -146,7 +149,7 @@ class Client:
             record.end = "left"
         except (CutError, ConnectionError, asyncio.IncompleteReadError):
             record.end = "cut" if record.status else "unserved"
-        record.ended_mono = time.monotonic()
+        record.linked_mono, record.ended_mono = self._linked_mono, time.monotonic()
         is_over = record.end != "whole" or record.headers.get("connection") == "close"
         if is_over or plan.is_old or plan.sends_share < 1:
             self.close(resets=plan.resets)
@@ -167,6 +170,7 @@ class Client:
 
     async def _send(self, plan: Plan) -> None:
         if self._writer is None:
+            self._linked_mono = time.monotonic()
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         self._writer.write(
             f"{plan.method} {plan.path} HTTP/1.{0 if plan.is_old else 1}\r\nHost: soak\r\n"

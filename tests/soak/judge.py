@@ -6,15 +6,15 @@ import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
 from llamaswap.demo.generation import Engine
 from llamaswap.demo.openai import conversation_of
 from tests.soak.client import Record
+from tests.soak.doings import Doings, Interval
 from tests.soak.watch import Life
-from tests.soak.world import DEMO, LIMITS, MODELS
+from tests.soak.world import DEMO, GUEST, LIMITS, MODELS
 
 _SLACK_SECONDS: Final = 1.0
 """What may lie between a cause and its effect on a loaded machine."""
@@ -30,18 +30,6 @@ _TAG: Final = re.compile(rb'"tag": "([^"]+)"')
 _ENGINE: Final = Engine(DEMO, 0)
 
 
-@dataclass(frozen=True)
-class Interval:
-    """Seconds on the monotonic clock."""
-
-    begin: float
-    end: float
-
-    def touches(self, begin: float, end: float) -> bool:
-        """Say whether it has a moment in common with another."""
-        return self.begin <= end and begin <= self.end
-
-
 class Judge:
     """Judges records.
 
@@ -49,24 +37,29 @@ class Judge:
         records: All of one daemon's.
         lives: All of its servers'.
         kills: Which model's processes were killed from outside, and when.
+        doings: What was done to the daemon.
     """
 
-    def __init__(self, records: Sequence[Record], lives: Sequence[Life], kills: Sequence[tuple[str, float]]) -> None:
+    def __init__(
+        self, records: Sequence[Record], lives: Sequence[Life], kills: Sequence[tuple[str, float]], doings: Doings
+    ) -> None:
         self._records = records
         self._kills = kills
+        self._doings = doings
         self._life_by_pid = {life.pid: life for life in lives}
-        self._lives: dict[str, list[Life]] = {m: [life for life in lives if life.model == m] for m in MODELS}
-        self._unloads: dict[str, list[Interval]] = {m: [] for m in MODELS}
+        self._lives: dict[str, list[Life]] = {m: [life for life in lives if life.model == m] for m in (*MODELS, GUEST)}
+        self._unloads: dict[str, list[Interval]] = {m: list(each) for m, each in doings.changed.items()}
         for record in records:
             if record.plan.path.startswith(("/unload", "/api/models/unload")):
                 end = record.ended_mono + (_ABANDONED_SECONDS if record.end == "left" else 0)
-                for model in [record.plan.model] if record.plan.model else MODELS:
+                for model in [record.plan.model] if record.plan.model else (*MODELS, GUEST):
                     self._unloads[model].append(Interval(record.sent_mono, end))
 
     def verdict(self, record: Record) -> str:
         """Say what is wrong with the end of a request; empty when nothing is."""
+        was_down = self._doings.was_down(record.linked_mono, record.ended_mono)
         match record.end:
-            case "left":
+            case "left" | "cut" | "unserved" if record.end == "left" or was_down:
                 return self._mixed(record)
             case "behind":
                 return ""
@@ -127,6 +120,8 @@ class Judge:
                 is_right = self._marked("crash", model, begin - _START_SECONDS, end)
             case 504, "upstream_start_timeout":
                 is_right = self._marked("hang", model, begin - _START_SECONDS, end)
+            case 404, "model_not_found" | "not_found" if model == GUEST:
+                is_right = any(each.touches(begin, end) for each in self._doings.absent)
             case 503, "model_unloaded":
                 is_right = self._was_unloaded(model, begin, end)
             case (502, _) | (503, "service_unavailable"):

@@ -40,6 +40,7 @@ class SoakServer(fake_upstream.Upstream):
         parser.add_argument("--dice", required=True, help="seed")
         parser.add_argument("--calm", type=Path, required=True, help="nothing is wrong while this file exists")
         parser.add_argument("--hang-share", type=float, default=0, help="share of starts that never become healthy")
+        parser.add_argument("--nonce", help="makes another command of it")
         own, rest = parser.parse_known_args(words)
         options = fake_upstream.parse(rest)
         starts = options.marks.read_text().count("start ") if options.marks.exists() else 0
