@@ -167,6 +167,19 @@ class UpstreamDisconnectedError(LlamaSwapError):
     code = "upstream_disconnected"
 
 
+class UpstreamAnsweredError(LlamaSwapError):
+    """The model's server refused a request whose answer had begun already.
+
+    Args:
+        message: As everywhere.
+        status: The server's.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class RequestCancelledError(LlamaSwapError):
     """The request was cancelled on purpose, by somebody else than its client."""
 

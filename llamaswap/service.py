@@ -343,7 +343,6 @@ def not_yet(config: Config) -> list[str]:
         "peers": bool(config.peers),
         "selectors": bool(config.selectors),
         "profiles": bool(config.profiles),
-        "sendLoadingState": any(m.send_loading_state for m in config.models.values()),
         "maxWait": config.scheduler.max_wait_seconds != default.scheduler.max_wait_seconds,
         "maxWaitPerModel": bool(config.scheduler.max_wait_per_model_seconds),
         "maxDrain": bool(config.scheduler.max_drain_seconds),

@@ -11,9 +11,12 @@ from zope.interface import implementer
 from llamaswap.core.values import RequestId
 from llamaswap.errors import LlamaSwapError
 from llamaswap.proxy.connection import StreamedBody
-from llamaswap.proxy.framing import ChunkedBody, chunk
+from llamaswap.proxy.framing import LAST_CHUNK, ChunkedBody, chunk
 from llamaswap.proxy.headers import SWITCHING_PROTOCOLS, Fields, ResponseHead, answer_head, request_head
 from llamaswap.proxy.hop import HopCall, HopPool
+
+Convert = Callable[[bytes, bool], bytes]
+"""Takes a piece of a body, and whether it is the last; gives it in another framing."""
 
 
 class Client(Protocol):
@@ -144,7 +147,7 @@ class Forwarding:
         self._is_metered = is_metered
         self._call: HopCall | None = None
         self._head: ResponseHead | None = None  # of the answer, once it has begun
-        self._convert: Callable[[bytes, bool], bytes] | None = None
+        self._convert: Convert | None = None
         self._is_paused = False
         self.is_ended = False
         self.request_id = RequestId(0)
@@ -231,37 +234,30 @@ class Forwarding:
     def started(self, head: ResponseHead, data: bytes, *, is_whole: bool) -> None:
         """See :class:`~llamaswap.proxy.connection.ResponseTaker`."""
         self._head = head
-        client = self._client
-        if head.status == SWITCHING_PROTOCOLS:
-            self._switched(head, data)
-            return
-        if client.is_modern:
-            if head.is_open:
-                self._convert = _chunking
-        elif head.is_chunked:
-            self._convert = _Unchunking()
-        is_chunked = client.is_modern and (head.is_chunked or head.is_open)
-        converted = data if self._convert is None else self._convert(data, is_whole)
-        more = client.answer_fields(head)
-        start = answer_head(head, is_chunked=is_chunked, closes=not client.keeps_alive, more=more)
-        client.relay_head(head.status, start + converted)
+        self._open(head, data, is_whole=is_whole)
         if self._witness is not None:
             self._witness.answered(head)
             if data:
                 self._witness.passed(data)
         if is_whole:
             self._finish()
-
-    def _switched(self, head: ResponseHead, data: bytes) -> None:
-        """Let both sides speak what they like: the client's part is a body that is still arriving."""
-        start = answer_head(head, is_chunked=False, closes=False, more=self._client.answer_fields(head))
-        self._client.relay_head(head.status, start + data)
-        if self._witness is not None:
-            self._witness.answered(head)
-            if data:
-                self._witness.passed(data)
-        if self._call is not None:
+        elif head.status == SWITCHING_PROTOCOLS and self._call is not None:
+            # From now on the client's part is a body that is still arriving.
             self._call.send_on(self._client.tunnel())
+
+    def _open(self, head: ResponseHead, data: bytes, *, is_whole: bool) -> None:
+        """Begin the client's answer, in a framing that it understands."""
+        client = self._client
+        if client.is_modern:
+            if head.is_open:
+                self._convert = chunking
+        elif head.is_chunked:
+            self._convert = Unchunking()
+        is_chunked = client.is_modern and (head.is_chunked or head.is_open)
+        converted = data if self._convert is None else self._convert(data, is_whole)
+        closes = not client.keeps_alive and head.status != SWITCHING_PROTOCOLS
+        start = answer_head(head, is_chunked=is_chunked, closes=closes, more=client.answer_fields(head))
+        client.relay_head(head.status, start + converted)
 
     def went_on(self, data: bytes, *, is_whole: bool) -> None:
         """See :class:`~llamaswap.proxy.connection.ResponseTaker`."""
@@ -289,21 +285,23 @@ class Forwarding:
             return
         if self._witness is not None:
             self._witness.ended(error, has_left=False)
+        self._break_off(error)
+
+    def _break_off(self, error: LlamaSwapError) -> None:
+        """Tell the client, as far as its answer has not begun or has room for it."""
         head, client = self._head, self._client
         if head is None:
             client.refuse(error)
             return
-        if head.is_event_stream:
+        if head.is_event_stream and (head.is_chunked or head.is_open):
             client.relay(self._last_event(head, client.error_event(error)))
         client.cut(self.payload_bytes, error, at_once=not client.is_modern)
 
     def _last_event(self, head: ResponseHead, event: bytes) -> bytes:
         """Frame an event so that it goes on where the answer broke off; empty where that cannot be done."""
-        if isinstance(head.body, ChunkedBody):
-            return head.body.continuation(event) if self._convert is None else event
-        if head.is_open:
-            return event if self._convert is None else chunk(event)
-        return b""
+        if self._convert is None and isinstance(head.body, ChunkedBody):
+            return head.body.continuation(event)
+        return chunk(event) if self._client.is_modern else event
 
     def _end(self) -> bool:
         """Spend the one token; False if it was spent."""
@@ -323,20 +321,21 @@ def _more_fields(client: Client) -> Fields:
     return fields
 
 
-def _chunking(data: bytes, is_whole: bool) -> bytes:  # noqa: FBT001 - called through a variable
+def chunking(data: bytes, is_whole: bool) -> bytes:  # noqa: FBT001 - called through a variable
     """Put a body that would end with its connection into chunks: then the client knows its end."""
     framed = chunk(data) if data else b""
-    return framed + b"0\r\n\r\n" if is_whole else framed
+    return framed + LAST_CHUNK if is_whole else framed
 
 
-class _Unchunking:
+class Unchunking:
     """Takes the chunks away, for a client that does not know them."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._walker = ChunkedBody(self._pieces)
 
-    def __call__(self, data: bytes, is_whole: bool) -> bytes:  # noqa: ARG002, FBT001 - as _chunking
+    def __call__(self, data: bytes, is_whole: bool) -> bytes:  # noqa: ARG002, FBT001 - as chunking
+        """See :data:`Convert`."""
         self._walker.feed(data)
         payload = b"".join(self._pieces)
         self._pieces.clear()

@@ -22,6 +22,10 @@ _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
 """What a chunked body goes on with."""
 
 
+LAST_CHUNK: Final = b"0\r\n\r\n"
+"""Ends a body in chunks, without a trailer."""
+
+
 def chunk(payload: bytes) -> bytes:
     """Make one chunk; the payload is not empty."""
     return b"%x\r\n%b\r\n" % (len(payload), payload)

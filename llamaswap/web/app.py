@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from random import Random
 from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
 
@@ -60,7 +61,7 @@ class App:
         self.klein.url_map.merge_slashes = False  # that is our own redirect's work
         plans = CurrentPlans(daemon)
         self._door = Door(daemon)
-        relay = Relay(daemon, self._door)
+        relay = Relay(daemon, self._door, now, Random())  # noqa: S311 - chooses remarks
         ModelRoutes(plans, relay).register(self.klein)
         AdminRoutes(daemon, now).register(self.klein)
         InFlightRoutes(daemon.observers.ledger).register(self.klein)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
 from llamaswap.core.values import ModelId
 from llamaswap.errors import ConflictError
 from llamaswap.proxy.forward import Forwarding
 from llamaswap.proxy.headers import Fields
+from llamaswap.proxy.loading import REMARKS, LoadingForwarding, Script
 from llamaswap.web.auth import Door
 from llamaswap.web.daemon import Daemon
 from llamaswap.web.edge import EdgeRequest
 from llamaswap.web.exchange import Passage
+
+_LOADING_PATHS: Final = b"/v1/chat/completions"
+"""Requests below get a loading stream where one is wanted."""
 
 
 class Relay:
@@ -18,13 +26,17 @@ class Relay:
     Args:
         daemon: Has the router, and knows which models get the client's key.
         door: Takes the key away from the others.
+        now: Gives UTC epoch seconds.
+        random: What the remarks of loading streams come from.
     """
 
-    def __init__(self, daemon: Daemon, door: Door) -> None:
+    def __init__(self, daemon: Daemon, door: Door, now: Callable[[], float], random: Random) -> None:
         self._daemon = daemon
         self._router = daemon.router
         self._ledger = daemon.observers.ledger
         self._door = door
+        self._now = now
+        self._random = random
 
     def __call__(self, request: EdgeRequest, passage: Passage) -> None:
         """Take a request over; nothing was sent to the client yet.
@@ -41,7 +53,7 @@ class Relay:
             self._tunnel_aside(request, passage, fields)
             return
         exchange = self._ledger.begin(request, passage)
-        forwarding = exchange.forwarding = Forwarding(
+        forwarding = exchange.forwarding = self._kind(request, passage)(
             request,
             method=request.method,
             target=passage.target,
@@ -52,6 +64,16 @@ class Relay:
             witness=exchange,
         )
         self._router.enter(model, forwarding)
+        if isinstance(forwarding, LoadingForwarding) and forwarding.is_waiting:
+            remarks = REMARKS if config.loading_remarks is None else config.loading_remarks
+            forwarding.show(Script(model, remarks, self._random, self._now()), request.site.reactor)
+
+    def _kind(self, request: EdgeRequest, passage: Passage) -> type[Forwarding]:
+        """Choose between a forwarding that waits silently and one that shows what it waits for."""
+        if not passage.wants_stream or passage.peer is not None or not request.path.startswith(_LOADING_PATHS):
+            return Forwarding
+        model = self._daemon.config.models[ModelId(passage.model)]
+        return LoadingForwarding if model.send_loading_state else Forwarding
 
     def _tunnel_aside(self, request: EdgeRequest, passage: Passage, fields: Fields) -> None:
         """Open a tunnel that nobody counts, waits for or protects: it ends when the model's process does."""
