@@ -5,12 +5,48 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
 from tests.integration import tiny_upstream
 from tests.integration.daemon import Daemon, free_ports
 from tests.integration.vector_world import CONFIG_A, CONFIG_B, Asker
+
+WAITING: Final = {
+    "test_v08_head_of_the_performance",
+    "test_v16_a_selector_in_a_query",
+    "test_v18_who_asks_for_no_encoding_gets_none",
+    "test_v25_d10_selectors_and_pins_in_urlencoded_forms",
+    "test_v31_d3_a_server_that_hangs_up_without_an_answer",
+    "test_v32_d2_a_stream_that_breaks_off_says_so",
+    "test_v35_a_stream_tells_of_the_loading",
+    "test_v36_a_stream_tells_the_place_in_the_queue",
+    "test_v37_d2_a_load_that_fails_ends_its_stream_with_an_error",
+    "test_v38_a_peer_gets_its_own_request",
+    "test_v39_a_bare_name_that_one_peer_has",
+    "test_v40_a_peer_that_is_not_there",
+    "test_v44_a_body_that_passes_untouched_is_metered",
+    "test_v47_comfyui",
+    "test_v50_a_profile",
+    "test_v51_choosing_a_profile",
+    "test_v57_d11_d13_events_begin_with_what_is_the_case",
+    "test_v58_token_figures_of_every_engine",
+    "test_v59_wrong_questions_about_the_activity",
+    "test_v60_a_capture",
+    "test_v61_performance",
+    "test_v67_metrics_of_a_daemon_that_measures_nothing",
+    "test_v68_the_end_lets_requests_end",
+    "test_v69_d12_a_reload_disturbs_nobody",
+}
+"""HTTP vectors whose feature is not there yet; strict, so that the set shrinks with them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Expect what waits to fail."""
+    for item in items:
+        if item.name.partition("[")[0] in WAITING:
+            item.add_marker(pytest.mark.xfail(reason="not there yet", strict=True))
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ def test_anthropic_streams_come_whole(claude: anthropic.Anthropic) -> None:
     assert final.stop_reason
 
 
-def test_anthropic_counts_tokens_and_types_its_errors(claude: anthropic.Anthropic) -> None:
+def test_d5_anthropic_counts_tokens_and_types_its_errors(claude: anthropic.Anthropic) -> None:
     counted = claude.messages.count_tokens(model="small", messages=[{"role": "user", "content": "hello there"}])
     assert counted.input_tokens > 0
     with pytest.raises(anthropic.NotFoundError) as unknown:

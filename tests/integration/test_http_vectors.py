@@ -206,7 +206,7 @@ def test_v20_an_error_as_text(a: Asker) -> None:
 
 
 def test_v21_no_model_at_all(a: Asker) -> None:
-    for body in ({}, {"model": ""}, {"model": None}, []):
+    for body in ("{}", '{"model":""}', '{"model":null}', "[]"):
         reply = a.chat(body)
         assert (reply.status, reply.error()["message"]) == (404, "no model id could be identified")
 

@@ -31,7 +31,7 @@ TIMINGS = {
     "draft_n": 8,
     "draft_n_accepted": 5,
 }
-CHAT = [
+CHAT: list[dict[str, Any]] = [
     {"choices": [{"index": 0, "delta": {"content": "one "}}]},
     {"choices": [{"index": 0, "delta": {"content": "two"}}]},
     {
@@ -40,7 +40,7 @@ CHAT = [
         "timings": TIMINGS,
     },
 ]
-ANTHROPIC = [
+ANTHROPIC: list[dict[str, Any]] = [
     {
         "type": "message_start",
         "message": {"usage": {"input_tokens": 25, "cache_read_input_tokens": 4, "output_tokens": 1}},
@@ -49,7 +49,7 @@ ANTHROPIC = [
     {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 15}},
     {"type": "message_stop"},
 ]
-RESPONSES = [
+RESPONSES: list[dict[str, Any]] = [
     {"type": "response.output_text.delta", "delta": "hi"},
     {
         "type": "response.completed",
