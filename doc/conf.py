@@ -119,8 +119,6 @@ NOT_YET = {
     "metricsMaxInMemory",
     "peers",
     "performance",
-    "profiles",
-    "selectors",
     "store",
     "ui",
     "models.*.launcher",

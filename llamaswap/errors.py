@@ -115,6 +115,16 @@ class ModelNotFoundError(NotFoundError):
     param = "model"
 
 
+class NoTargetError(LlamaSwapError):
+    """None of the models that a selector may choose can be used now."""
+
+    status = 503
+    retry_after_seconds = 1
+
+    def __init__(self, selector: str) -> None:
+        super().__init__(f'selector "{selector}" has no available spillover targets')
+
+
 class ConflictError(LlamaSwapError):
     """The model's state does not allow that, and the request may not change it."""
 

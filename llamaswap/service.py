@@ -341,8 +341,6 @@ def not_yet(config: Config) -> list[str]:
     default = Config()
     asked = {
         "peers": bool(config.peers),
-        "selectors": bool(config.selectors),
-        "profiles": bool(config.profiles),
         "maxWait": config.scheduler.max_wait_seconds != default.scheduler.max_wait_seconds,
         "maxWaitPerModel": bool(config.scheduler.max_wait_per_model_seconds),
         "maxDrain": bool(config.scheduler.max_drain_seconds),

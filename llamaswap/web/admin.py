@@ -63,7 +63,8 @@ class AdminRoutes:
         origin = request.getHeader(b"origin")
         if origin is not None:
             request.setHeader(b"access-control-allow-origin", origin)
-        document = model_list(self._daemon.config, self._daemon.router.state, int(self._now()))
+        pins = self._daemon.observers.profiles.pins
+        document = model_list(self._daemon.config, self._daemon.router.state, int(self._now()), pins)
         return answers.document(request, document)
 
     def running(self, request: IRequest) -> bytes:

@@ -25,10 +25,13 @@ from llamaswap.web.edge import EdgeRequest
 from llamaswap.web.errors import render_error
 from llamaswap.web.in_flight import InFlightRoutes
 from llamaswap.web.logs import STREAM_PATH, LogRoutes
+from llamaswap.web.names import Names
 from llamaswap.web.openai import ModelRoutes
 from llamaswap.web.paths import UPSTREAM_PREFIX, cleaned, has_bad_escape, is_proper
 from llamaswap.web.plans import CurrentPlans
+from llamaswap.web.profiles import ProfileRoutes
 from llamaswap.web.relay import Relay
+from llamaswap.web.selectors import Selectors
 from llamaswap.web.upstream import UpstreamRoutes
 
 _NOT_FOUND: Final = "404 page not found\n"
@@ -62,7 +65,9 @@ class App:
         plans = CurrentPlans(daemon)
         self._door = Door(daemon)
         relay = Relay(daemon, self._door, now, Random())  # noqa: S311 - chooses remarks
-        ModelRoutes(plans, relay).register(self.klein)
+        profiles = daemon.observers.profiles
+        ModelRoutes(Names(plans, profiles, Selectors(daemon)), relay).register(self.klein)
+        ProfileRoutes(profiles).register(self.klein)
         AdminRoutes(daemon, now).register(self.klein)
         InFlightRoutes(daemon.observers.ledger).register(self.klein)
         self._upstream = UpstreamRoutes(plans, daemon.router.state, relay)

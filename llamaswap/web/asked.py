@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from functools import cache
 from typing import Any, Final, NamedTuple
-from urllib.parse import unquote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 import re2
 
@@ -101,6 +101,28 @@ def _pair(name: str) -> Any:
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     return re2.compile(f"(?:^|&){''.join(letters)}(?:=([^&]*))?(?:&|$)".encode(), options)
+
+
+def with_model(encoded: bytes, model: bytes) -> bytes:
+    """Give urlencoded text with another value in every ``model``; all other bytes stay."""
+    pattern, written = _pair(_MODEL), f"{_MODEL}={quote_plus(model)}".encode("ascii")
+    pieces: list[bytes] = []
+    done = 0
+    while (found := pattern.search(encoded, done)) is not None:
+        start, end = found.span()
+        # An ampersand between two pairs ends the one, and begins the other.
+        start += encoded.startswith(b"&", start)
+        end -= encoded.endswith(b"&", start, end)
+        pieces += (encoded[done:start], written)
+        done = end
+    return b"".join((*pieces, encoded[done:]))
+
+
+def in_order(encoded: bytes) -> bytes:
+    """Give urlencoded text sorted by names, as llama-swap sends on what it has renamed."""
+    pairs = [pair for pair in encoded.split(b"&") if pair]
+    pairs.sort(key=lambda pair: pair.partition(b"=")[0])
+    return b"&".join(pairs)
 
 
 def _unescaped(text: bytes) -> str:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from llamaswap.config.schema import Capabilities, Config, ModelConfig, Selector
-from llamaswap.core.values import ModelId, ProcessState
+from llamaswap.core.values import ModelId, ProcessState, empty_mapping
 
 Entry = dict[str, Any]
 StateOf = Callable[[ModelId], ProcessState]
+
+NO_PINS: Final[Mapping[str, str]] = empty_mapping()
 
 _OWNER: Final = "llama-swap"
 _TOOL_PARAMETERS: Final = ("tools", "tool_choice")
@@ -17,15 +19,16 @@ _SHOWN_BY_CAPABILITIES: Final = frozenset({"architecture", "capabilities", "supp
 _USABLE: Final = frozenset({ProcessState.READY, ProcessState.STARTING})
 
 
-def model_list(config: Config, state_of: StateOf, now: int) -> Entry:
+def model_list(config: Config, state_of: StateOf, now: int, pins: Mapping[str, str] = NO_PINS) -> Entry:
     """Make the whole document, entries sorted by id.
 
     Args:
         config: The configuration in force.
         state_of: Gives the state of a local model.
         now: UTC epoch seconds, for ``created``.
+        pins: Those of the active profile.
     """
-    entries = [*_models(config, state_of), *_peers(config), *_selectors(config, state_of)]
+    entries = [*_models(config, state_of), *_peers(config), *_selectors(config, state_of), *_pins(config, pins)]
     entries.sort(key=lambda entry: str(entry["id"]))
     common: Entry = {"object": "model", "created": now, "owned_by": _OWNER}
     return {"data": [{"id": entry["id"], **common, **entry} for entry in entries], "object": "list"}
@@ -67,6 +70,13 @@ def _selectors(config: Config, state_of: StateOf) -> Iterator[Entry]:
             "meta": {"llamaswap": {**selector.metadata, **ours}},
             "status": _status(is_loaded=_has_usable_target(selector, config, state_of)),
         }
+
+
+def _pins(config: Config, pins: Mapping[str, str]) -> Iterator[Entry]:
+    for name, target in pins.items():
+        is_name = config.resolve(name) is not None or name in config.peer_models or name in config.selectors
+        if target and not is_name:
+            yield {"id": name, "meta": {"llamaswap": {"type": "profile"}}, "status": _status(is_loaded=False)}
 
 
 def _has_usable_target(selector: Selector, config: Config, state_of: StateOf) -> bool:

@@ -9,6 +9,7 @@ from llamaswap.config.schema import Config
 from llamaswap.core.news import ConfigChanged
 from llamaswap.telemetry.bus import Bus
 from llamaswap.web.exchange import Ledger
+from llamaswap.web.profiles import Profiles
 
 
 class Observers:
@@ -22,12 +23,14 @@ class Observers:
         reactor: As given.
         bus: News of what happens.
         ledger: The requests under way.
+        profiles: Which names stand for others.
     """
 
     def __init__(self, reactor: Any, config: Config) -> None:
         self.reactor = reactor
         self.bus = Bus()
         self.ledger = Ledger(self.bus, lambda: float(reactor.seconds()))
+        self.profiles = Profiles(config, self.bus.publish)
         self._config = config
         self._ends: list[Callable[[], object]] = []
 
@@ -41,6 +44,7 @@ class Observers:
     def apply(self, config: Config) -> None:
         """Follow another configuration."""
         self._config = config
+        self.profiles.apply(config)
         self.bus.publish(ConfigChanged())
 
     def end_readers(self) -> None:

@@ -7,12 +7,12 @@ from typing import Final, cast
 from klein import Klein
 
 from llamaswap.core import multipart
-from llamaswap.errors import ModelNotFoundError, NotFoundError
-from llamaswap.web.asked import Form, read_body, read_query
+from llamaswap.web.asked import Asked, Form, first_value, in_order, read_body, read_query, with_model
 from llamaswap.web.dispatch import direct
 from llamaswap.web.edge import EdgeRequest
 from llamaswap.web.exchange import Passage
-from llamaswap.web.plans import CurrentPlans, Plan
+from llamaswap.web.names import Found, Names
+from llamaswap.web.plans import Plan
 from llamaswap.web.relay import Relay
 
 POST_PATHS: Final = (
@@ -58,19 +58,18 @@ QUERY_PATHS: Final = ("/v1/audio/voices", "/sdapi/v1/loras", "/props")
 
 _SHORT_PREFIX: Final = b"/v"
 _AUDIO_API_PREFIX: Final = b"/audioapi"
-_LONGEST_NAME_SHOWN: Final = 200
 
 
 class ModelRoutes:
     """Finds the model of a request, changes the body as configured, and hands it to the relay.
 
     Args:
-        plans: What each name means.
+        names: Finds the models.
         relay: Takes the request over.
     """
 
-    def __init__(self, plans: CurrentPlans, relay: Relay) -> None:
-        self._plans = plans
+    def __init__(self, names: Names, relay: Relay) -> None:
+        self._names = names
         self._relay = relay
 
     def register(self, app: Klein) -> None:
@@ -111,27 +110,54 @@ class ModelRoutes:
         Raises:
             LlamaSwapError: It cannot be forwarded.
         """
-        plan = self._plan(read_query(request.uri.partition(b"?")[2]).model)
-        self._relay(request, Passage(plan.model, request.uri, b"", is_listed=True))
+        asked = read_query(request.uri.partition(b"?")[2])
+        found = self._names.find(asked.model)
+        target = _renamed(request.uri, found.plan)
+        self._relay(request, self._passage(found, target, b"", wants_stream=asked.wants_stream))
 
     def _forward_post(self, request: EdgeRequest, target: bytes) -> None:
         body = cast("bytes", request.body)  # only streamed paths have another
         content_type = request.getHeader(b"content-type") or b""
         asked = read_body(body, content_type, request.uri.partition(b"?")[2])
-        plan = self._plan(asked.model)
+        found = self._names.find(asked.model)
+        plan = found.plan
         if asked.form is Form.JSON:
             if plan.patch is not None:
                 body = plan.patch.apply(body)
-        elif asked.form is Form.MULTIPART and plan.form_model:
-            parts = multipart.parse(body, multipart.boundary_of(content_type))
-            body = multipart.replace(body, parts, b"model", plan.form_model)
-        passage = Passage(plan.model, target, body, is_metered=True, is_listed=True, wants_stream=asked.wants_stream)
+        elif plan.form_model:
+            body = _rewritten(body, content_type, asked, plan)
+            target = _renamed(target, plan)
+        passage = self._passage(found, target, body, wants_stream=asked.wants_stream, is_metered=True)
         self._relay(request, passage)
 
-    def _plan(self, name: str) -> Plan:
-        if not name:
-            raise NotFoundError("no model id could be identified")
-        plan = self._plans().by_name.get(name)
-        if plan is None:
-            raise ModelNotFoundError(f"no router for requested model: {name[:_LONGEST_NAME_SHOWN]}")
-        return plan
+    def _passage(
+        self, found: Found, target: bytes, body: bytes, *, wants_stream: bool, is_metered: bool = False
+    ) -> Passage:
+        """Say how a request goes on that is about to: a selector counts it from here on."""
+        return Passage(
+            found.plan.model,
+            target,
+            body,
+            is_metered=is_metered,
+            is_listed=True,
+            peer=found.plan.peer,
+            selector=found.selector.name_id if found.selector is not None else "",
+            wants_stream=wants_stream,
+            on_end=self._names.hold(found),
+        )
+
+
+def _rewritten(body: bytes, content_type: bytes, asked: Asked, plan: Plan) -> bytes:
+    """Give a form with the name by which the upstream knows its model."""
+    if asked.form is Form.MULTIPART:
+        parts = multipart.parse(body, multipart.boundary_of(content_type))
+        return multipart.replace(body, parts, b"model", plan.form_model)
+    return with_model(body, plan.query_model) if asked.form is Form.URLENCODED and plan.query_model else body
+
+
+def _renamed(target: bytes, plan: Plan) -> bytes:
+    """Give path and query with that name in the query, if that names a model."""
+    path, mark, query = target.partition(b"?")
+    if not (mark and plan.query_model and first_value(query, "model")):
+        return target
+    return path + mark + in_order(with_model(query, plan.query_model))

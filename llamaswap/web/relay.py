@@ -7,7 +7,7 @@ from random import Random
 from typing import Final
 
 from llamaswap.core.values import ModelId
-from llamaswap.errors import ConflictError
+from llamaswap.errors import ConflictError, NotFoundError
 from llamaswap.proxy.forward import Forwarding
 from llamaswap.proxy.headers import Fields
 from llamaswap.proxy.loading import REMARKS, LoadingForwarding, Script
@@ -44,6 +44,8 @@ class Relay:
         Raises:
             ConflictError: It is a websocket that must not start its model.
         """
+        if passage.peer is not None:
+            raise NotFoundError("peers are not served yet")
         config = self._daemon.config
         model = ModelId(passage.model)
         fields = request.fields

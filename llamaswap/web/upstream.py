@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llamaswap.core.values import ProcessState
+from llamaswap.core.values import ModelId, ProcessState
 from llamaswap.errors import ConflictError, NotFoundError
 from llamaswap.web import answers
 from llamaswap.web.dispatch import direct
@@ -43,10 +43,11 @@ class UpstreamRoutes:
         if not found.rest:
             _add_slash(request, found.name, mark + query)
             return
-        model = plans.by_name[found.name].model
-        if self._state_of(model) is not ProcessState.READY and plans.is_ignored(decoded(found.rest)):
-            raise ConflictError(f"model {model} is not loaded; path matches upstream.ignorePaths")
-        self._relay(request, Passage(model, found.rest + mark + query, request.body))
+        plan = plans.by_name[found.name]
+        is_up = plan.peer is not None or self._state_of(ModelId(plan.model)) is ProcessState.READY
+        if not is_up and plans.is_ignored(decoded(found.rest)):
+            raise ConflictError(f"model {plan.model} is not loaded; path matches upstream.ignorePaths")
+        self._relay(request, Passage(plan.model, found.rest + mark + query, request.body, peer=plan.peer))
 
 
 def _add_slash(request: EdgeRequest, name: str, query: bytes) -> None:

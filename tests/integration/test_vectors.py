@@ -16,8 +16,6 @@ HTTP_SURFACE = {
     "comfyui-model",
     "peer-routing",
     "performance-disabled",
-    "profile-activation",
-    "selector-listing-and-pin",
     "store-path-created",
     "ui-session-headers",
 }

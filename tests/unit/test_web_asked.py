@@ -7,7 +7,7 @@ import time
 import pytest
 
 from llamaswap.errors import BadRequestError
-from llamaswap.web.asked import Asked, Form, first_value, form_of, read_body, read_query
+from llamaswap.web.asked import Asked, Form, first_value, form_of, in_order, read_body, read_query, with_model
 
 FORM = (
     b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nalpha\r\n'
@@ -94,3 +94,25 @@ def test_d9_a_form_of_ten_megabytes_does_not_hold_everybody_up(piece: bytes) -> 
     started = time.process_time()
     assert first_value(encoded, "model") == "x"
     assert time.process_time() - started < 0.2, "seconds; splitting it takes 5"
+
+
+@pytest.mark.parametrize(
+    ("encoded", "renamed"),
+    [
+        (b"z=1&model=warm&a=2", b"z=1&model=m2&a=2"),
+        (b"model=a&model=b&b=2&model", b"model=m2&model=m2&b=2&model=m2"),
+        (b"&&mod%65l=a&x=%C3%A4+b/%zz&y", b"&&model=m2&x=%C3%A4+b/%zz&y"),
+        (b"z=1&a=2&remodel=1&models=2", b"z=1&a=2&remodel=1&models=2"),
+        (b"", b""),
+    ],
+)
+def test_a_model_is_renamed_and_what_names_none_stays(encoded: bytes, renamed: bytes) -> None:
+    assert with_model(encoded, b"m2") == renamed
+
+
+def test_pairs_are_put_in_order_as_they_are() -> None:
+    assert in_order(b"z=1&&b=2&model=m&b=1&a%20=%20") == b"a%20=%20&b=2&b=1&model=m&z=1"
+
+
+def test_a_new_name_is_escaped() -> None:
+    assert with_model(b"model=a", b"org/a b&c") == b"model=org%2Fa+b%26c"

@@ -13,6 +13,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
+from llamaswap.config.names import find_peer_models
+from llamaswap.config.problems import Problems
 from llamaswap.config.schema import Config, ModelConfig, Timeouts
 from llamaswap.core.snapshot import UpstreamSnapshot
 from llamaswap.core.values import Generation, ModelId, ProcessState, RequestId, StopReason, SwapReason
@@ -30,7 +32,9 @@ NOW = 1795165973.9
 
 def config_of(*models: ModelConfig, **settings: Any) -> Config:
     aliases = {alias: model.id for model in models for alias in model.aliases}
-    return Config(models={model.id: model for model in models}, aliases=aliases, **settings)
+    no_places: Any = {}
+    peer_models = find_peer_models(settings.get("peers", {}), no_places, Problems())
+    return Config(models={model.id: model for model in models}, aliases=aliases, peer_models=peer_models, **settings)
 
 
 class FakeRouter:
