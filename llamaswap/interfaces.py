@@ -156,6 +156,12 @@ class ILaunched(Interface):
         """Say what it is (``pid``, ``node``, ``job_id``), as plain values for JSON."""
 
 
+class ILiveStopCommand(Interface):
+    """Optional ability of an :class:`ILaunched`: another stop command for a server that runs."""
+
+    stop_argv = Attribute("Words of the stop command as in ``LaunchSpec``; may be set at any time.")
+
+
 class IUpstreamLauncher(Interface):
     """How an upstream comes to run: a local child process, a batch job, a container on another host."""
 

@@ -55,11 +55,16 @@ def find_sources(path: str | None, directory: str | None, problems: Problems) ->
 def _fragments(directory: str, problems: Problems) -> tuple[str, ...]:
     try:
         with os.scandir(directory) as entries:
-            found = [entry.name for entry in entries if entry.name.endswith(_SUFFIXES) and not entry.is_dir()]
+            found = [entry for entry in entries if entry.name.endswith(_SUFFIXES) and not entry.is_dir()]
+            # Reading one of these could take for ever.
+            odd = {entry.name for entry in found if not entry.is_file() and Path(entry).exists()}
     except OSError as error:
         problems.add(Stage.SOURCES, Place("", Mark(directory, 0)), f"cannot read directory: {error.strerror}")
         return ()
-    return tuple(str(Path(directory) / name) for name in sorted(found, key=os.fsencode))
+    for name in sorted(odd):
+        problems.add(Stage.SOURCES, Place("", Mark(str(Path(directory) / name), 0)), "not a regular file")
+    names = [entry.name for entry in found if entry.name not in odd]
+    return tuple(str(Path(directory) / name) for name in sorted(names, key=os.fsencode))
 
 
 def read_tree(files: tuple[str, ...], environ: Mapping[str, str], problems: Problems) -> MapNode:

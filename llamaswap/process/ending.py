@@ -46,11 +46,13 @@ class Ending:
         table: The processes of the machine.
         tree: The leader's descendants.
         leader: The leader.
-        start_stop_command: Starts it; ``None`` = there is none. May raise
+        start_stop_command: Starts it, given its words. May raise
             :class:`~llamaswap.errors.UpstreamStartError`.
+        stop_argv: Words of the stop command; empty = there is none.
         keeps_descendants: Whether only the leader is ended, and what it has started lives on.
 
     Attributes:
+        stop_argv: As given, until it is changed.
         over: Fires once with ``None`` when nothing is left to end; never fails.
     """
 
@@ -63,7 +65,8 @@ class Ending:
         table: Table,
         tree: Tree,
         leader: Child,
-        start_stop_command: Callable[[], Child] | None,
+        start_stop_command: Callable[[tuple[str, ...]], Child],
+        stop_argv: tuple[str, ...] = (),
         *,
         keeps_descendants: bool = False,
     ) -> None:
@@ -75,6 +78,7 @@ class Ending:
         self._tree = tree
         self._leader = leader
         self._start_stop_command = start_stop_command
+        self.stop_argv = stop_argv
         self._stop_command: Child | None = None
         self._deadline_mono: float | None = None
         self._timer: IDelayedCall | None = None
@@ -121,11 +125,11 @@ class Ending:
             await self._exits.add()
 
     def _ask(self) -> None:
-        if self._start_stop_command is None:
+        if not self.stop_argv:
             self._ask_group()
             return
         try:
-            self._stop_command = self._start_stop_command()
+            self._stop_command = self._start_stop_command(self.stop_argv)
         except UpstreamStartError as error:
             self._log.warn("{model}: stop command: {reason}", model=self._model, reason=error.message)
             self._ask_group()

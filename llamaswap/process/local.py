@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from llamaswap.core.values import ModelId
-from llamaswap.interfaces import ExitStatus, ILaunched, IUpstreamLauncher, LaunchSpec
+from llamaswap.interfaces import ExitStatus, ILaunched, ILiveStopCommand, IUpstreamLauncher, LaunchSpec
 from llamaswap.process.command import find_executable, start_error, stop_words
 from llamaswap.process.death_signal import can_be_run_by_another
 from llamaswap.process.ending import Ending
@@ -85,9 +85,9 @@ class LocalLauncher:
             self._journal.started(spec.model, leader.pid, marker, is_whole=not spec.keep_descendants)
         tree = Tree(self._table, leader.pid, marker, adopted_before)
 
-        def start_stop_command() -> Child:
+        def start_stop_command(argv: tuple[str, ...]) -> Child:
             # Without the marker: it is not of the tree that it ends. It finishes its work when we die.
-            return self._start(spec, stop_words(spec.stop_argv, leader.pid), spec.env, on_output)
+            return self._start(spec, stop_words(argv, leader.pid), spec.env, on_output)
 
         ending = Ending(
             spec.model,
@@ -95,7 +95,8 @@ class LocalLauncher:
             self._table,
             tree,
             leader,
-            start_stop_command if spec.stop_argv else None,
+            start_stop_command,
+            spec.stop_argv,
             keeps_descendants=spec.keep_descendants,
         )
         ending.over.addCallback(lambda _: self._ended(marker))
@@ -122,7 +123,7 @@ class LocalLauncher:
             raise start_error(argv, error) from error
 
 
-@implementer(ILaunched, IAnswerOwner)
+@implementer(ILaunched, ILiveStopCommand, IAnswerOwner)
 class LocalLaunched:
     """One running child process.
 
@@ -150,6 +151,15 @@ class LocalLaunched:
         self._is_port_doubtful = was_port_taken
         self._has_warned = False
         leader.exited.addCallback(self._leader_exited)
+
+    @property
+    def stop_argv(self) -> tuple[str, ...]:
+        """See :class:`~llamaswap.interfaces.ILiveStopCommand`."""
+        return self._ending.stop_argv
+
+    @stop_argv.setter
+    def stop_argv(self, argv: tuple[str, ...]) -> None:
+        self._ending.stop_argv = argv
 
     def stop(self, grace_seconds: float) -> Deferred[None]:
         """See :class:`~llamaswap.interfaces.ILaunched`."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from copy import copy
 from functools import partial
-from typing import ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -23,7 +23,7 @@ from llamaswap.core.lifecycle import LifecycleEvent, advance
 from llamaswap.core.snapshot import LoadErrorKind, UpstreamSnapshot
 from llamaswap.core.values import Generation, ModelId, ProcessState, StopReason
 from llamaswap.errors import ModelUnloadedError, ShuttingDownError, UpstreamStartError
-from llamaswap.interfaces import ExitStatus, ILaunched, IUpstreamLauncher
+from llamaswap.interfaces import ExitStatus, ILaunched, ILiveStopCommand, IUpstreamLauncher
 from llamaswap.process.command import launch_spec
 from llamaswap.process.health import HealthCheck, probe_url
 from llamaswap.process.idle import IdleTimer
@@ -162,9 +162,13 @@ class Upstream:
     def reconfigure(self, config: ModelConfig) -> None:
         """Follow another configuration of the same model.
 
-        A process that exists goes on as it was started; its time to live and its grace are the new ones.
+        A process that exists goes on as it was started; its time to live, its grace and, where the
+        launcher can do that, its stop command are the new ones.
         """
         self.config = config
+        launched: Any = self._life.launched if self._life is not None else None
+        if ILiveStopCommand.providedBy(launched):
+            launched.stop_argv = config.stop_argv
         if self._life is not None and self._life.idle is not None:
             self._life.idle.change(config.ttl_seconds)
 

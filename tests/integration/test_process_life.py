@@ -241,6 +241,17 @@ async def test_h18_stop_command_that_hangs(make_rig: MakeRig, tmp_path: Path) ->
 
 
 @pytest_twisted.ensureDeferred
+async def test_stop_command_that_was_changed_while_the_server_ran(make_rig: MakeRig, tmp_path: Path) -> None:
+    note = tmp_path / "said"
+    rig = make_rig(stop_argv=("false",))
+    await rig.start()
+    command = f"echo new > {note}; kill ${{PID}}"
+    rig.upstream.reconfigure(replace(rig.config, stop_argv=("/bin/sh", "-c", command)))
+    assert await rig.stop() < 1
+    assert note.read_text() == "new\n"
+
+
+@pytest_twisted.ensureDeferred
 async def test_h19_stop_command_has_environment_and_log_of_the_model(make_rig: MakeRig) -> None:
     command = 'echo "$FROM_DAEMON $OWN [$LLAMASWAP_INSTANCE]"; echo to stderr >&2; test -n "$PATH" && kill ${PID}'
     rig = make_rig(stop_argv=("/bin/sh", "-c", command), env=("OWN=1", "OWN=2"))

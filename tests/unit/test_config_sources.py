@@ -85,6 +85,15 @@ def test_the_file_may_not_lie_in_the_directory(tmp_path: Path) -> None:
         load(os.path.relpath(inside), str(tmp_path), {})
 
 
+def test_what_could_be_read_for_ever_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "gone.yaml").symlink_to("nowhere")
+    with pytest.raises(ConfigError) as caught:
+        load(None, str(tmp_path), {})
+    assert "pipe.yaml: not a regular file" in str(caught.value)
+    assert "gone.yaml: cannot read file" in str(caught.value)
+
+
 def test_mappings_merge_lists_join_and_equal_scalars_stay(loaded: Loader) -> None:
     config = loaded(
         a="""

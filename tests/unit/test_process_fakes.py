@@ -8,7 +8,7 @@ from twisted.web.iweb import IAgent, IResponse
 from zope.interface.verify import verifyObject
 
 from llamaswap.core.values import ModelId
-from llamaswap.interfaces import ILaunched, IUpstreamLauncher, LaunchSpec
+from llamaswap.interfaces import ILaunched, ILiveStopCommand, IUpstreamLauncher, LaunchSpec
 from llamaswap.process.health import IAnswerOwner
 from llamaswap.process.local import LocalLauncher
 from llamaswap.process.output import OutputPipe
@@ -40,6 +40,7 @@ def test_local_launcher_and_its_parts_provide_their_interfaces() -> None:
     spec = LaunchSpec(ModelId("m"), ("/bin/sh",), {}, "/", "http://model.invalid")
     launched = success_of(launcher.launch(spec, lambda _: None))
     verifyObject(ILaunched, launched)
+    verifyObject(ILiveStopCommand, launched)
     verifyObject(IAnswerOwner, launched)
     verifyObject(IProcessTransport, reactor.children[0])
     reactor.children[0].end()
