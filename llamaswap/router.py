@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from llamaswap.config.schema import Timeouts
+from llamaswap.config.schema import ModelConfig, Timeouts
 from llamaswap.core.messages import (
     Arrived,
     CancelSwap,
@@ -209,6 +209,10 @@ class Router(Generic[SupervisorT, PoolT]):
     def state(self, model: ModelId) -> ProcessState:
         """Give the state of a configured model, for display and advice only."""
         return self._upstreams[model].state
+
+    def config_of(self, model: ModelId) -> ModelConfig:
+        """Give the configuration of a model of which there is anything; of a removed one, its last."""
+        return self._upstreams[model].config
 
     def reserved(self, model: ModelId) -> tuple[int, int]:
         """Count the requests of a configured model: those that wait, and those in flight."""

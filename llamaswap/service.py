@@ -7,7 +7,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
@@ -30,6 +30,7 @@ from llamaswap.listen import Listen
 from llamaswap.preload import Preload
 from llamaswap.process.death_signal import death_signal_words
 from llamaswap.process.local import LocalLauncher
+from llamaswap.process.orphans import kill_at_once
 from llamaswap.process.run_file import run_file_path
 from llamaswap.process.run_state import RunState
 from llamaswap.process.upstream import Upstream
@@ -127,7 +128,7 @@ class DaemonService(Service):
         self._signals = Signals(
             self._stop_reactor,
             self._shutdown.hurry,
-            self.pids,
+            self.kill_all,
             reactor.callFromThread,
             partial(self._reload.trigger, Trigger.SIGNAL),
         )
@@ -317,9 +318,10 @@ class DaemonService(Service):
         stopped = self.router.stop_all(grace_seconds)
         return stopped.addCallback(lambda _: Deferred.fromCoroutine(self.observers.stop()))
 
-    def pids(self) -> Collection[int]:
+    def kill_all(self) -> None:
         """See :class:`llamaswap.shutdown.Ending`."""
-        return [s.pid for s in self.router.snapshots() if s.pid is not None]
+        leaders = [s.pid for s in self.router.snapshots() if s.pid is not None]
+        kill_at_once(leaders, self._run_state.instance)
 
     def closed(self) -> None:
         """See :class:`llamaswap.shutdown.Ending`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Final, Protocol
 
 from twisted.internet import defer
@@ -50,8 +50,8 @@ class Ending(Protocol):
     def stop_all(self, grace_seconds: float) -> Deferred[None]:
         """End every process; may be called again with a shorter grace."""
 
-    def pids(self) -> Collection[int]:
-        """Give the leaders that live, each the head of its process group."""
+    def kill_all(self) -> None:
+        """Kill every process of every model at once; on any thread, and whatever the reactor does."""
 
     def closed(self) -> None:
         """Flush and close what is left."""
@@ -141,7 +141,7 @@ class Shutdown:
         try:
             if result is not None:
                 self._log.failure("the shutdown broke", result)
-                kill_groups(self._ending.pids())
+                self._ending.kill_all()
             self._log.info("shutdown complete")
             self._ending.closed()
         finally:
@@ -156,7 +156,7 @@ class Shutdown:
     def _give_up(self) -> None:
         """Called on the watchdog's thread."""
         try:
-            kill_groups(self._ending.pids())
+            self._ending.kill_all()
             os.write(2, b"[WARN] shutdown took too long, forced\n")
         finally:
             os._exit(1)
@@ -168,7 +168,7 @@ class Signals:
     Args:
         stop: Begins the end; called on the reactor's thread.
         hurry: Called for the second signal, likewise.
-        pids: Gives the leaders to kill at the third.
+        kill: Kills every process of every model; called for the third.
         call_from_thread: ``reactor.callFromThread``.
         reload: Called for each hang-up, on the reactor's thread.
     """
@@ -177,14 +177,14 @@ class Signals:
         self,
         stop: Callable[[], object],
         hurry: Callable[[], object],
-        pids: Callable[[], Collection[int]],
+        kill: Callable[[], object],
         call_from_thread: Callable[..., object],
         reload: Callable[[], object],
     ) -> None:
         self._reload = reload
         self._stop = stop
         self._hurry = hurry
-        self._pids = pids
+        self._kill = kill
         self._call_from_thread = call_from_thread
         self._taken = 0
         self._before: dict[int, Any] = {}
@@ -208,7 +208,7 @@ class Signals:
         elif self._taken == 2:  # noqa: PLR2004 - first, second, third
             self._call_from_thread(self._hurry)
         else:
-            kill_groups(self._pids())
+            self._kill()
             os._exit(128 + number)
 
     def _hang_up(self, _number: int, _frame: object) -> None:
@@ -220,12 +220,3 @@ def leave_soon() -> None:
     last = threading.Timer(LINGER_SECONDS, os._exit, (0,))
     last.daemon = True
     last.start()
-
-
-def kill_groups(leaders: Collection[int]) -> None:
-    """Kill whole process groups, at once and for good; those that are gone are fine."""
-    for pid in leaders:
-        try:
-            os.killpg(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            continue

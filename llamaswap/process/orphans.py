@@ -6,6 +6,7 @@ Everything here blocks, for seconds where a process does not want to end.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -68,6 +69,16 @@ def remove_orphans(traces: Iterable[Trace], instance: str = "") -> list[Trace]:
     _end(members, signal.SIGTERM, _TERM_SECONDS)
     _end(members, signal.SIGKILL, _KILL_SECONDS)
     return found
+
+
+def kill_at_once(leaders: Iterable[int], instance: str) -> None:
+    """Kill process groups, and everything whose marker begins like this; who is gone by then is fine."""
+    for pid in leaders:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+    for pid, _, _ in _carriers(lambda marker: marker.startswith(f"{instance}/")):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _unnoted(noted: Collection[Trace], instance: str) -> list[Trace]:

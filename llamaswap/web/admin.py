@@ -70,11 +70,12 @@ class AdminRoutes:
     def running(self, request: IRequest) -> bytes:
         """Answer ``GET /running`` with the processes that exist."""
         config = self._daemon.config
-        models = config.models
+        router = self._daemon.router
         shown = [
-            _shown(models[snapshot.model], snapshot, masked if config.mask_secrets else str)
-            for snapshot in self._daemon.router.snapshots()
-            if snapshot.state.counts_as_running and snapshot.model in models
+            # The router still knows a model that a reload removed, as long as there is anything of it.
+            _shown(router.config_of(snapshot.model), snapshot, masked if config.mask_secrets else str)
+            for snapshot in router.snapshots()
+            if snapshot.state.counts_as_running
         ]
         return answers.document(request, {"running": shown})
 
@@ -87,12 +88,12 @@ class AdminRoutes:
         """Answer ``GET /unload`` when everything is stopped; HEAD stops nothing."""
         request.setHeader(b"cache-control", b"no-store")
         if request.method == b"GET":
-            await self._stop(self._daemon.config.models)
+            await self._stop_all()
         return answers.text(request, _OK)
 
     async def unload_all(self, request: IRequest) -> bytes:
         """Answer ``POST /api/models/unload`` when everything is stopped."""
-        await self._stop(self._daemon.config.models)
+        await self._stop_all()
         return answers.document(request, {"msg": "ok"})
 
     async def unload_one(self, request: IRequest, _name: str) -> bytes:
@@ -153,6 +154,9 @@ class AdminRoutes:
         if model is None:
             raise NotFoundError("model not found")
         return model
+
+    async def _stop_all(self) -> None:
+        await self._stop([snapshot.model for snapshot in self._daemon.router.snapshots()])
 
     async def _stop(self, models: Collection[ModelId]) -> None:
         # Cancelled when the client leaves; the router goes on.

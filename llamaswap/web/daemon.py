@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from llamaswap.config.schema import Config
+from llamaswap.config.schema import Config, ModelConfig
 from llamaswap.core.snapshot import UpstreamSnapshot
 from llamaswap.core.values import ModelId, ProcessState, RequestId, StopReason, SwapReason
 from llamaswap.loan import Loan
@@ -40,6 +40,9 @@ class WebRouter(Protocol):
 
     def snapshots(self) -> list[UpstreamSnapshot]:
         """Describe every model's process."""
+
+    def config_of(self, model: ModelId, /) -> ModelConfig:
+        """Give the configuration of a model of which there is anything."""
 
     def reserved(self, model: ModelId, /) -> tuple[int, int]:
         """Count the requests of a model: those that wait, and those in flight."""

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from llamaswap.process import orphans
-from llamaswap.process.orphans import carriers, remove_orphans
+from llamaswap.process.orphans import carriers, kill_at_once, remove_orphans
 from llamaswap.process.run_file import Trace, birth_of
 from llamaswap.process.table import INSTANCE_VARIABLE, is_alive
 
@@ -124,3 +124,10 @@ def test_carriers_have_the_marker_in_their_environment(start: Start) -> None:
     start(marker="orphan/2/m")
     assert carriers({MARKER}) == [(child.pid, birth_of(child.pid), MARKER)]
     assert carriers(set()) == []
+
+
+def test_h85_all_that_is_marked_can_be_killed_at_once(start: Start) -> None:
+    leader, elsewhere, other = start(), start(marker="orphan/2/n"), start(marker="orphans/1/m")
+    kill_at_once([leader.pid, 2**22 + 1], "orphan")
+    assert (leader.wait(5), elsewhere.wait(5)) == (-9, -9)
+    assert other.poll() is None

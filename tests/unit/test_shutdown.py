@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -12,7 +12,7 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from llamaswap.shutdown import Shutdown, Signals, kill_groups
+from llamaswap.shutdown import Shutdown, Signals
 from tests.deferreds import no_result, success_of
 
 
@@ -44,9 +44,9 @@ class FakeEnding:
         self.stopping.append(Deferred())
         return self.stopping[-1]
 
-    def pids(self) -> Collection[int]:
-        """There are none."""
-        return []
+    def kill_all(self) -> None:
+        """Record."""
+        self.transcript.append("kill all")
 
     def closed(self) -> None:
         """Record."""
@@ -137,13 +137,11 @@ def test_h87_a_blocked_end_is_forced_by_a_thread(watchdogs: mock.Mock) -> None:
     assert seconds == 35
     assert watchdogs.return_value.daemon is True
     with (
-        mock.patch.object(ending, "pids", return_value=[4242]),
-        mock.patch("llamaswap.shutdown.os.killpg") as killed,
         mock.patch("llamaswap.shutdown.os._exit") as ended,
         mock.patch("llamaswap.shutdown.os.write"),
     ):
         give_up()
-    killed.assert_called_once_with(4242, signal.SIGKILL)
+    assert ending.transcript[-1] == "kill all"
     ended.assert_called_once_with(1)
 
 
@@ -170,7 +168,7 @@ def test_h87_forced_end_comes_even_when_nobody_can_be_found_to_kill(watchdogs: m
     _clock, ending, _, _done = begun()
     (_, give_up), _ = watchdogs.call_args
     with (
-        mock.patch.object(ending, "pids", side_effect=ZeroDivisionError),
+        mock.patch.object(ending, "kill_all", side_effect=ZeroDivisionError),
         mock.patch("llamaswap.shutdown.os._exit") as ended,
         pytest.raises(ZeroDivisionError),  # goes on only because the real _exit is not called
     ):
@@ -189,8 +187,9 @@ class TestSignals:
         def run(call: Callable[..., object], *args: Any) -> None:
             call(*args)
 
-        stop, hurry, reload = (lambda word=word: heard.append(word) for word in ("stop", "hurry", "reload"))
-        signals = Signals(stop, hurry, lambda: [77], run, reload)
+        words = ("stop", "hurry", "kill", "reload")
+        stop, hurry, kill, reload = (lambda word=word: heard.append(word) for word in words)
+        signals = Signals(stop, hurry, kill, run, reload)
         signals.install()
         try:
             yield heard
@@ -198,24 +197,15 @@ class TestSignals:
             signals.restore()
 
     def test_first_stops_second_hurries_third_kills(self, heard: list[str]) -> None:
-        with (
-            mock.patch("llamaswap.shutdown.os.killpg") as killed,
-            mock.patch("llamaswap.shutdown.os._exit") as ended,
-        ):
+        with mock.patch("llamaswap.shutdown.os._exit") as ended:
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGINT)
             assert heard == ["stop", "hurry"]
             os.kill(os.getpid(), signal.SIGTERM)
-        killed.assert_called_once_with(77, signal.SIGKILL)
+        assert heard == ["stop", "hurry", "kill"]
         ended.assert_called_once_with(143)
 
     def test_h89_hang_up_does_not_end_the_daemon_but_reloads_each_time(self, heard: list[str]) -> None:
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGHUP)
         assert heard == ["reload"] * 3
-
-
-def test_killing_a_group_that_is_gone_is_fine() -> None:
-    with mock.patch("llamaswap.shutdown.os.killpg", side_effect=ProcessLookupError) as killed:
-        kill_groups([1, 2])
-    assert killed.call_count == 2

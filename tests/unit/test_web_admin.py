@@ -136,6 +136,16 @@ def test_unload_answers_when_all_are_stopped(stack: Stack) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
+def test_a_removed_model_that_is_still_there_is_shown_and_unloaded(stack: Stack) -> None:
+    stack.router.states["beta"] = ProcessState.READY
+    stack.daemon.config = config_of()
+    [shown] = stack.ask("GET", "/running").document["running"]
+    assert (shown["model"], shown["ttl"]) == ("beta", 300)
+    stack.begin("GET", "/unload")
+    [(models, _, _)] = stack.router.unloads
+    assert "beta" in models
+
+
 def test_head_unloads_nothing(stack: Stack) -> None:
     answer = stack.ask("HEAD", "/unload")
     assert (answer.status, answer.body) == (200, b"")

@@ -51,7 +51,7 @@ class FakeRouter:
         counts: By model, who waits and who is served; the others have nobody.
     """
 
-    def __init__(self, models: Collection[ModelId]) -> None:
+    def __init__(self, models: Mapping[ModelId, ModelConfig]) -> None:
         self.pool: HopPool | None = None
         self.error: LlamaSwapError | None = None
         self.states: dict[str, ProcessState] = {}
@@ -92,6 +92,9 @@ class FakeRouter:
 
     def snapshots(self) -> list[UpstreamSnapshot]:
         return [self.details.get(m, UpstreamSnapshot(m, self.state(m), Generation(1))) for m in sorted(self._models)]
+
+    def config_of(self, model: ModelId) -> ModelConfig:
+        return self._models[model]
 
     def reserved(self, model: ModelId) -> tuple[int, int]:
         return self.counts.get(model, (0, 0))
