@@ -102,6 +102,12 @@ class PayloadTooLargeError(LlamaSwapError):
         super().__init__("request body too large")
 
 
+class SpoolError(LlamaSwapError):
+    """There is no room, or no way, to keep a long body while its request waits."""
+
+    status = 507
+
+
 class NotFoundError(LlamaSwapError):
     """No such thing."""
 

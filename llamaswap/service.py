@@ -110,7 +110,9 @@ class DaemonService(Service):
         self._reaper = ZombieReaper(reactor)
         self._launcher = LocalLauncher(reactor, death_signal=death_signal_words(os.environ), journal=self._run_state)
         self.router.adopt({m.id: self._make_upstream(m) for m in config.models.values()})
-        self._site = EdgeSite(App(self).resource(), reactor, self.logs.own_lines, config.http)
+        self._site = EdgeSite(
+            App(self).resource(), reactor, self.logs.own_lines, config.http, in_thread=partial(in_thread, reactor)
+        )
         self._port: IListeningPort | None = None
         self._preloading: Deferred[None] | None = None
         self._shutdown = Shutdown(self, reactor, longest_grace_seconds(config))

@@ -49,15 +49,20 @@ class BodySink(Protocol):
     def body_ended(self) -> None:
         """Take note that nothing follows."""
 
+    def body_failed(self, error: LlamaSwapError) -> None:
+        """Take note that nothing follows although the body is not whole."""
+
 
 class StreamedBody(Protocol):
-    """A request body that is still arriving; an ``IPushProducer``.
+    """A request body that is not in memory, or still arriving; an ``IPushProducer``.
 
     Attributes:
         length: In bytes; ``None`` = in chunks, which are passed on as they are.
+        can_repeat: Whether it can be attached a second time, and begins anew then.
     """
 
     length: int | None
+    can_repeat: bool
 
     def attach(self, sink: BodySink) -> None:
         """Give the sink what has come already, then the rest as it comes."""
@@ -73,6 +78,11 @@ class StreamedBody(Protocol):
 
     def stopProducing(self) -> None:
         """Stop reading from the client for good."""
+
+
+def is_repeatable(body: bytes | StreamedBody) -> bool:
+    """Say whether a body can be sent a second time."""
+    return isinstance(body, bytes) or body.can_repeat
 
 
 class Call(Protocol):
@@ -187,6 +197,10 @@ class HopConnection(protocol.Protocol):
         if not self._is_sent:
             self._is_sent = True
             self.transport.unregisterProducer()
+
+    def body_failed(self, error: LlamaSwapError) -> None:
+        """See :class:`BodySink`."""
+        self.give_up(error)
 
     # ----------------------------------------------------------------- the answer
 
@@ -306,8 +320,10 @@ class HopConnection(protocol.Protocol):
         call, taker, head = self._call, self._taker, self._head
         if call is None or taker is None:
             return
-        if self._is_used and not self._is_heard and isinstance(call.body, bytes):
+        if self._is_used and not self._is_heard and is_repeatable(call.body):
             self._call = self._taker = None
+            if not isinstance(call.body, bytes):
+                call.body.detach()
             call.unheard()
             return
         self._leave_call()

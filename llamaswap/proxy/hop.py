@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from llamaswap.config.schema import Timeouts
 from llamaswap.errors import LlamaSwapError, UpstreamDisconnectedError, UpstreamUnreachableError
-from llamaswap.proxy.connection import HopConnection, ResponseTaker, StreamedBody
+from llamaswap.proxy.connection import HopConnection, ResponseTaker, StreamedBody, is_repeatable
 
 IDLE_SECONDS: Final = 4.0
 """Longest rest of a connection: llama-server closes after about 5 seconds."""
@@ -107,7 +107,7 @@ class HopPool:
             return
         self._calls.add(call)
         # A body that passes by cannot be sent twice: its connection must not be a stale one.
-        connection = self._take_idle() if isinstance(call.body, bytes) else None
+        connection = self._take_idle() if is_repeatable(call.body) else None
         if connection is not None:
             call.use(connection)
         else:

@@ -52,11 +52,19 @@ def form_of(content_type: bytes) -> Form:
     return Form.URLENCODED if b"application/x-www-form-urlencoded" in kind else Form.OTHER
 
 
-def read_body(body: bytes, content_type: bytes, query: bytes) -> Asked:
+def form_reader(content_type: bytes) -> multipart.FormReader | None:
+    """Give what reads a multipart form while it arrives; ``None`` when it cannot be read."""
+    try:
+        return multipart.FormReader(multipart.boundary_of(content_type))
+    except multipart.MalformedFormError:
+        return None
+
+
+def read_body(body: bytes | multipart.HeldForm, content_type: bytes, query: bytes) -> Asked:
     """Find the model in a request with a body.
 
     Args:
-        body: All of it.
+        body: All of it; only what is neither JSON nor urlencoded may be kept elsewhere than in memory.
         content_type: Of the request, empty when it has none.
         query: Of the request, without the question mark. It wins over a multipart form, loses
             against an urlencoded one, and does not count beside JSON.
@@ -65,13 +73,13 @@ def read_body(body: bytes, content_type: bytes, query: bytes) -> Asked:
         BadRequestError: The body is not what its type says.
     """
     form = form_of(content_type)
-    if form is Form.JSON:
+    if form is Form.JSON and isinstance(body, bytes):
         return Asked(*read_head(body), form)
     if form is Form.MULTIPART:
         parts = multipart.parse(body, multipart.boundary_of(content_type))
-        model = first_value(query, _MODEL) or multipart.field(body, parts, _MODEL.encode())
-        return Asked(model, multipart.field(body, parts, _STREAM.encode()) == _TRUE, form)
-    encoded = body if form is Form.URLENCODED else b""
+        model = first_value(query, _MODEL) or multipart.field(parts, _MODEL.encode())
+        return Asked(model, multipart.field(parts, _STREAM.encode()) == _TRUE, form)
+    encoded = body if form is Form.URLENCODED and isinstance(body, bytes) else b""
     model = first_value(encoded, _MODEL) or first_value(query, _MODEL)
     return Asked(model, (first_value(encoded, _STREAM) or first_value(query, _STREAM)) == _TRUE, form)
 

@@ -79,7 +79,10 @@ class PassingBody:
 
     Attributes:
         length: As given.
+        can_repeat: False.
     """
+
+    can_repeat = False
 
     def __init__(self, length: int | None, source: Source, most_bytes: int = UNLIMITED) -> None:
         self.length = length

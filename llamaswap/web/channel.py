@@ -9,13 +9,15 @@ from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import ITCPTransport
 from twisted.python.failure import Failure
 
-from llamaswap.errors import FramingError, PayloadTooLargeError
+from llamaswap.errors import FramingError, PayloadTooLargeError, SpoolError
 from llamaswap.proxy.connection import StreamedBody
 from llamaswap.proxy.wire import has_hung_up, is_broken, tune
+from llamaswap.web.asked import Form, form_of, form_reader
 from llamaswap.web.bodies import PassingBody, TunnelBody, WholeBody
-from llamaswap.web.head import REASONS, read_head
+from llamaswap.web.head import REASONS, RequestHead, read_head
 from llamaswap.web.outlet import Outlet
 from llamaswap.web.paths import is_streamed
+from llamaswap.web.spool import Spool, SpooledBody, SpoolingBody
 from llamaswap.web.stamps import REQUEST_ID
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 _HEAD_END: Final = b"\r\n\r\n"
 _BACKLOG_BYTES: Final = 16 * 1024
 """What a client may send ahead of the answer to its request before it is made to wait."""
+
+_IN_MEMORY_BYTES: Final = 4 * 1024 * 1024
+"""Longest body that is kept in memory although it need not be."""
 
 _LINGER_SECONDS: Final = 2.0
 """How long a client that is still sending is listened to, so that it can read why we hang up."""
@@ -49,7 +54,7 @@ class EdgeChannel(Outlet):
         self._crowd = site.crowd
         self.client_host = b""
         self._request: EdgeRequest | None = None  # received, not answered
-        self._body: WholeBody | PassingBody | None = None  # being received
+        self._body: WholeBody | SpoolingBody | PassingBody | None = None  # being received
         self._ahead = b""  # received, not looked at
         self._is_advancing = False
         self._is_held_up = False  # the client, by us
@@ -144,13 +149,36 @@ class EdgeChannel(Outlet):
             self._body = request.body = PassingBody(length, self, most_bytes)
             request.process()
         else:
-            self._body = WholeBody(length, most_bytes)
+            self._body = self._gathering(request, request_head, most_bytes)
         return data
 
-    def _take_body(self, body: WholeBody | PassingBody, data: bytes) -> bytes:
+    def _gathering(self, request: EdgeRequest, head: RequestHead, most_bytes: int) -> WholeBody | SpoolingBody:
+        """Choose how a body is gathered: what must be parsed as a whole in memory, other long ones in a file."""
+        form = form_of(head.named.get(b"content-type", b""))
+        is_short = head.length is not None and head.length <= _IN_MEMORY_BYTES
+        if is_short or form is Form.JSON or form is Form.URLENCODED:
+            return WholeBody(head.length, most_bytes)
+        request.spool = Spool(self.site.in_thread)
+        reader = form_reader(head.named[b"content-type"]) if form is Form.MULTIPART else None
+        return SpoolingBody(head.length, most_bytes, request.spool, reader, self)
+
+    def body_stored(self, body: bytes | SpooledBody) -> None:
+        """See :class:`~llamaswap.web.spool.Source`."""
+        if self._request is not None:
+            self._request.body = body
+            self._request.process()
+
+    def body_not_stored(self, error: SpoolError) -> None:
+        """See :class:`~llamaswap.web.spool.Source`."""
+        if self._request is not None:
+            self._request.break_off(error)
+
+    def _take_body(self, body: WholeBody | SpoolingBody | PassingBody, data: bytes) -> bytes:
         """Take a piece of the body; give what is left of the data behind its end."""
         end = body.feed(data)
         if end < 0:
+            if isinstance(body, SpoolingBody):
+                body.store()
             if isinstance(body, PassingBody) and body.is_tiresome:
                 self._linger()
             elif not self._is_held_up:
@@ -158,9 +186,10 @@ class EdgeChannel(Outlet):
             return b""
         self._body = None
         self._deadlines.expect_nothing(self)
-        if isinstance(body, WholeBody) and self._request is not None:
-            self._request.body = body.content()
-            self._request.process()
+        if isinstance(body, WholeBody):
+            self.body_stored(body.content())
+        elif isinstance(body, SpoolingBody):
+            body.store()
         return data[end:]
 
     def _expect_more(self) -> None:

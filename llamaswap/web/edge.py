@@ -13,6 +13,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, AnyStr, Final, Protocol, cast
 from urllib.parse import parse_qs, unquote_to_bytes
 
+from twisted.internet.defer import execute
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -31,6 +32,7 @@ from llamaswap.web.deadlines import Deadlines
 from llamaswap.web.errors import error_event, render_error
 from llamaswap.web.head import REASONS, RequestHead
 from llamaswap.web.policy import Policy
+from llamaswap.web.spool import InThread, Spool
 from llamaswap.web.stamps import REQUEST_ID, HTTPDate, RequestIds
 
 _LATE: Final = frozenset(
@@ -71,6 +73,7 @@ class EdgeRequest(Request):
         started_mono: As given.
         error: What it was refused for, or cut by.
         may_be_cut: Whether the end of the daemon does not wait for it.
+        spool: Keeps a long body; closed at the end.
         refusal: Why it may not come in, or ``None``.
         relay: Sends bytes as they are.
         request_id: Names it, in its answer and to its upstream.
@@ -105,6 +108,7 @@ class EdgeRequest(Request):
         self.relay: Callable[[bytes], None] = channel.write
         self.started_mono = started_mono
         self.body: bytes | StreamedBody = b""
+        self.spool: Spool | None = None
         self.upgrade = wanted_upgrade(self.method, head.named) if b"upgrade" in head.named and self.is_modern else b""
         self.error: LlamaSwapError | None = None
         self.may_be_cut = False
@@ -308,6 +312,7 @@ class EdgeSite(Site):
         limits: See :class:`~llamaswap.config.schema.HTTPConfig`.
         on_finished: Called once for each request, when its answer has ended or its client has left.
         descriptors: Gives the number of files that may be open at once.
+        in_thread: Does blocking work; by default at once.
 
     Attributes:
         limits: As given.
@@ -316,6 +321,7 @@ class EdgeSite(Site):
         deadlines: What is due from clients.
         name_request: Gives a request its id.
         date: Gives the value of a ``Date``.
+        in_thread: As given.
         is_closing: Whether connections end with the answers under way.
     """
 
@@ -330,6 +336,7 @@ class EdgeSite(Site):
         *,
         on_finished: Callable[[EdgeRequest], None] | None = None,
         descriptors: Callable[[], int] = descriptor_limit,
+        in_thread: InThread = execute,
     ) -> None:
         Site.__init__(self, resource, reactor=reactor)
         self.limits = limits
@@ -337,6 +344,7 @@ class EdgeSite(Site):
         self.crowd = Crowd(limits.max_connections, descriptors)
         self.name_request = RequestIds()
         self.date = HTTPDate()
+        self.in_thread = in_thread
         self.is_closing = False
         self._access = AccessLog(log, reactor)
         self._on_finished = on_finished
@@ -353,6 +361,8 @@ class EdgeSite(Site):
     def log(self, request: Any) -> None:
         """Take note that a request has ended, or that its client has left; Twisted's name for it."""
         self._access(request)
+        if request.spool is not None:
+            request.spool.close()
         if self._on_finished is not None:
             self._on_finished(request)
 

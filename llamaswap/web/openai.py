@@ -6,7 +6,6 @@ from typing import Final, cast
 
 from klein import Klein
 
-from llamaswap.core import multipart
 from llamaswap.web.asked import Asked, Form, first_value, in_order, read_body, read_query, with_model
 from llamaswap.web.dispatch import direct
 from llamaswap.web.edge import EdgeRequest
@@ -14,6 +13,7 @@ from llamaswap.web.exchange import Passage
 from llamaswap.web.names import Found, Names
 from llamaswap.web.plans import Plan
 from llamaswap.web.relay import Relay
+from llamaswap.web.spool import SpooledBody, with_field
 
 POST_PATHS: Final = (
     "/v1/chat/completions",
@@ -116,12 +116,12 @@ class ModelRoutes:
         self._relay(request, self._passage(found, target, b"", wants_stream=asked.wants_stream))
 
     def _forward_post(self, request: EdgeRequest, target: bytes) -> None:
-        body = cast("bytes", request.body)  # only streamed paths have another
+        body = cast("bytes | SpooledBody", request.body)  # only streamed paths have another
         content_type = request.getHeader(b"content-type") or b""
         asked = read_body(body, content_type, request.uri.partition(b"?")[2])
         found = self._names.find(asked.model)
         plan = found.plan
-        if asked.form is Form.JSON:
+        if asked.form is Form.JSON and isinstance(body, bytes):
             if plan.patch is not None:
                 body = plan.patch.apply(body)
         elif plan.form_model:
@@ -131,7 +131,7 @@ class ModelRoutes:
         self._relay(request, passage)
 
     def _passage(
-        self, found: Found, target: bytes, body: bytes, *, wants_stream: bool, is_metered: bool = False
+        self, found: Found, target: bytes, body: bytes | SpooledBody, *, wants_stream: bool, is_metered: bool = False
     ) -> Passage:
         """Say how a request goes on that is about to: a selector counts it from here on."""
         return Passage(
@@ -147,12 +147,12 @@ class ModelRoutes:
         )
 
 
-def _rewritten(body: bytes, content_type: bytes, asked: Asked, plan: Plan) -> bytes:
+def _rewritten(body: bytes | SpooledBody, content_type: bytes, asked: Asked, plan: Plan) -> bytes | SpooledBody:
     """Give a form with the name by which the upstream knows its model."""
     if asked.form is Form.MULTIPART:
-        parts = multipart.parse(body, multipart.boundary_of(content_type))
-        return multipart.replace(body, parts, b"model", plan.form_model)
-    return with_model(body, plan.query_model) if asked.form is Form.URLENCODED and plan.query_model else body
+        return with_field(body, content_type, b"model", plan.form_model)
+    is_encoded = asked.form is Form.URLENCODED and plan.query_model
+    return with_model(body, plan.query_model) if is_encoded and isinstance(body, bytes) else body
 
 
 def _renamed(target: bytes, plan: Plan) -> bytes:

@@ -11,7 +11,7 @@ from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
 
 from llamaswap.config.schema import HTTPConfig
-from llamaswap.errors import NotFoundError
+from llamaswap.errors import LlamaSwapError, NotFoundError
 from llamaswap.proxy.forward import Forwarding
 from llamaswap.proxy.framing import chunk
 from llamaswap.proxy.hop import HopCall
@@ -37,6 +37,9 @@ class Sink:
 
     def body_ended(self) -> None:
         self.ends += 1
+
+    def body_failed(self, error: LlamaSwapError) -> None:
+        raise error
 
 
 class Source:

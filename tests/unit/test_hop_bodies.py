@@ -43,6 +43,7 @@ def test_an_answer_before_the_end_of_a_long_body_ends_the_connection() -> None:
 class Passing:
     """A body that the test sends piece by piece."""
 
+    can_repeat = False
     length: int | None = 6
 
     def __init__(self) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamaswap.core.multipart import MalformedFormError, boundary_of, field, parse, replace
+from llamaswap.core.multipart import FormReader, MalformedFormError, boundary_of, field, parse, replace
+from llamaswap.errors import PayloadTooLargeError
 
 BODY = (
     b"preamble\r\n"
@@ -36,10 +39,10 @@ def test_fields_and_files_are_found() -> None:
         (b"file", True, b"RIFF\r\n--b0x\r\n--b\r\n\x00\xff"),
         (b"stream", False, b""),
     ]
-    assert field(BODY, parts, b"model") == "alias"
-    assert field(BODY, parts, b"stream") == ""
-    assert field(BODY, parts, b"file") == ""
-    assert field(BODY, parts, b"missing") == ""
+    assert field(parts, b"model") == "alias"
+    assert field(parts, b"stream") == ""
+    assert field(parts, b"file") == ""
+    assert field(parts, b"missing") == ""
 
 
 def test_replacing_keeps_everything_else() -> None:
@@ -54,7 +57,7 @@ def test_every_field_of_the_name_is_replaced() -> None:
     body = part % b"one" + part % b"" + part % b"three" + b"--b--"
     parts = parse(body, b"b")
     assert replace(body, parts, b"model", b"M") == part % b"M" * 3 + b"--b--"
-    assert field(body, parts, b"model") == "one"
+    assert field(parts, b"model") == "one"
 
 
 @pytest.mark.parametrize(
@@ -118,3 +121,48 @@ def test_any_content_survives(contents: list[tuple[bytes, bytes]], model: bytes)
     assert [(p.name, body[p.start : p.end]) for p in parts] == contents
     changed = [(name, model if name == b"model" else content) for name, content in contents]
     assert replace(body, parts, b"model", model) == form(changed)
+
+
+@given(st.lists(st.integers(min_value=0, max_value=len(BODY)), max_size=8))
+def test_a_form_is_the_same_wherever_it_is_cut(places: list[int]) -> None:
+    reader = FormReader(b"b0")
+    marks = [0, *sorted(places), len(BODY)]
+    for start, end in pairwise(marks):
+        reader.feed(BODY[start:end])
+    assert reader.parts() == parse(BODY, b"b0")
+
+
+def test_only_the_beginning_of_a_field_is_kept() -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n' + b"x" * 10_000 + b"\r\n--b--"
+    [part] = parse(body, b"b")
+    assert part.text == b"x" * 4096
+    assert part.end - part.start == 10_000
+
+
+def test_d9_fields_have_a_limit_and_files_have_none() -> None:
+    piece = bytes(1024 * 1024)
+    for kind, is_allowed in ((b"", False), (b"; filename=f", True)):
+        reader = FormReader(b"b")
+        reader.feed(b"--b\r\nContent-Disposition: form-data; name=a" + kind + b"\r\n\r\n")
+        for _ in range(42):
+            reader.feed(piece)
+        if is_allowed:
+            reader.feed(piece)
+            continue
+        with pytest.raises(PayloadTooLargeError):
+            reader.feed(piece)
+
+
+def test_a_form_has_a_limit_of_parts() -> None:
+    part = b"--b\r\nA: b\r\n\r\n\r\n"
+    assert len(parse(part * 10_000 + b"--b--", b"b")) == 10_000
+    with pytest.raises(PayloadTooLargeError):
+        parse(part * 10_001 + b"--b--", b"b")
+
+
+def test_the_head_of_a_part_has_a_limit() -> None:
+    reader = FormReader(b"b")
+    reader.feed(b"--b\r\nX: " + b"x" * 70_000)
+    reader.feed(b"\r\n\r\nx\r\n--b--")
+    with pytest.raises(MalformedFormError):
+        reader.parts()
