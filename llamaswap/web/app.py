@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
@@ -19,6 +19,7 @@ from llamaswap.errors import LlamaSwapError, UnauthorizedError
 from llamaswap.web import answers
 from llamaswap.web.admin import AdminRoutes
 from llamaswap.web.auth import Door
+from llamaswap.web.comfyui import ComfyUIRoutes
 from llamaswap.web.daemon import Daemon
 from llamaswap.web.dispatch import DirectResource, Handler
 from llamaswap.web.edge import EdgeRequest
@@ -27,7 +28,7 @@ from llamaswap.web.in_flight import InFlightRoutes
 from llamaswap.web.logs import STREAM_PATH, LogRoutes
 from llamaswap.web.names import Names
 from llamaswap.web.openai import ModelRoutes
-from llamaswap.web.paths import UPSTREAM_PREFIX, cleaned, has_bad_escape, is_proper
+from llamaswap.web.paths import COMFYUI_PREFIX, PASSED_PREFIXES, UPSTREAM_PREFIX, cleaned, has_bad_escape, is_proper
 from llamaswap.web.plans import CurrentPlans
 from llamaswap.web.profiles import ProfileRoutes
 from llamaswap.web.relay import Relay
@@ -71,6 +72,8 @@ class App:
         AdminRoutes(daemon, now).register(self.klein)
         InFlightRoutes(daemon.observers.ledger).register(self.klein)
         self._upstream = UpstreamRoutes(plans, daemon.router.state, relay)
+        self._comfyui = ComfyUIRoutes(daemon, relay)
+        self._comfyui.register(self.klein)
         self._register_logs(LogRoutes(daemon))
         self.klein.route("/", methods=["GET"], endpoint="/")(_to_ui)
         self.klein.route("/upstream", methods=["GET"], endpoint="/upstream")(_to_models_page)
@@ -85,7 +88,8 @@ class App:
 
     def resource(self) -> Root:
         """Give the resource for a :class:`~llamaswap.web.edge.EdgeSite`."""
-        return Root(self.klein, self._door, self._upstream.passthrough)
+        passed = {UPSTREAM_PREFIX: self._upstream.passthrough, COMFYUI_PREFIX: self._comfyui.passthrough}
+        return Root(self.klein, self._door, passed)
 
 
 class Root(DirectResource):
@@ -94,19 +98,20 @@ class Root(DirectResource):
     Args:
         klein: The routes.
         door: Knows who may come in.
-        passthrough: Handles what is below ``/upstream/``.
+        passed: Handles what is below a prefix, on the path as it was written.
     """
 
-    def __init__(self, klein: Klein, door: Door, passthrough: Callable[[EdgeRequest], None]) -> None:
+    def __init__(self, klein: Klein, door: Door, passed: Mapping[bytes, Handler]) -> None:
         super().__init__(klein, render_error)
         self._door = door
-        self._passthrough = passthrough
+        self._passed = passed
 
     def find(self, request: EdgeRequest) -> Handler | None:
-        """Find the direct handler of a request; all of ``/upstream/`` is one, on the path as it was written."""
+        """Find the direct handler of a request; all that is below a prefix has one."""
         handler = super().find(request)
-        if handler is None and request.path.startswith(UPSTREAM_PREFIX) and is_proper(request.path):
-            handler = self._passthrough if request.method != b"OPTIONS" else None
+        if handler is None and request.path.startswith(PASSED_PREFIXES) and request.method != b"OPTIONS":
+            prefix = request.path[: request.path.index(b"/", 1) + 1]
+            handler = self._passed[prefix] if is_proper(request.path) else None
         return handler if handler is None or self._door.admits(request) else _turned_away
 
     def wants_body(self, request: EdgeRequest) -> bool:

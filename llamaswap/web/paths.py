@@ -11,7 +11,9 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 UPSTREAM_PREFIX: Final = b"/upstream/"
-"""Paths below it are passed through; their bodies are streamed, not gathered."""
+COMFYUI_PREFIX: Final = b"/comfyui/"
+PASSED_PREFIXES: Final = (UPSTREAM_PREFIX, COMFYUI_PREFIX)
+"""Paths below them are passed through; their bodies are streamed, not gathered."""
 
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9a-fA-F]{2})")
 _PLAIN_IN_PATHS: Final = "/:@!$&'()*+,;=~"
@@ -19,7 +21,7 @@ _PLAIN_IN_PATHS: Final = "/:@!$&'()*+,;=~"
 
 def is_streamed(path: bytes) -> bool:
     """Say whether the body of a request to this path is passed on while it arrives."""
-    return path.startswith(UPSTREAM_PREFIX)
+    return path.startswith(PASSED_PREFIXES)
 
 
 def has_bad_escape(path: bytes) -> bool:

@@ -60,7 +60,7 @@ def ends(daemon: Daemon, model: str = "alpha") -> list[int]:
     return found
 
 
-def test_vector_48_text_and_16_megabytes_both_ways(daemon: Daemon) -> None:
+def test_v48_text_and_16_megabytes_both_ways(daemon: Daemon) -> None:
     with dial(daemon) as tunnel:
         tunnel.send("grüße")
         assert tunnel.recv() == "grüße"
@@ -170,7 +170,7 @@ def test_a_tunnel_is_a_request(daemon: Daemon) -> None:
     assert daemon.running() == ["beta"]
 
 
-def test_vector_49_h66_an_ignored_one_keeps_nothing(daemon: Daemon) -> None:
+def test_v49_h66_an_ignored_one_keeps_nothing(daemon: Daemon) -> None:
     daemon.ask("GET", "/upstream/alpha/")
     with pytest.raises(InvalidStatus) as refused:
         dial(daemon, "wsign/echo")

@@ -154,7 +154,7 @@ def test_our_remarks_are_short() -> None:
 # --------------------------------------------------------------------------- the stream
 
 
-def test_vector_35_from_the_opening_to_the_answer(stack: Stack) -> None:
+def test_v35_from_the_opening_to_the_answer(stack: Stack) -> None:
     chat = begin(stack)
     assert chat.head[0] == "HTTP/1.1 200 OK"
     for line in (
@@ -199,7 +199,7 @@ def test_texts_are_typed_and_dots_follow(stack: Stack) -> None:
     assert chat.text.count(".") == 6
 
 
-def test_vector_36_the_place_in_the_queue(stack: Stack) -> None:
+def test_v36_the_place_in_the_queue(stack: Stack) -> None:
     chat = begin(stack)
     stack.router.waiter.moved(1)
     chat.wait(4)
@@ -345,7 +345,7 @@ def test_old_clients_read_it_without_chunks(stack: Stack) -> None:
         (ModelUnloadedError("unspecific error: group: model unloaded"), "model_unloaded"),
     ],
 )
-def test_h64_vector_37_a_failure_is_one_event(stack: Stack, error: LlamaSwapError, code: str) -> None:
+def test_h64_v37_a_failure_is_one_event(stack: Stack, error: LlamaSwapError, code: str) -> None:
     chat = begin(stack)
     chat.wait(2)
     stack.router.waiter.refused(error)

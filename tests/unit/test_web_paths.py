@@ -96,5 +96,6 @@ def test_escaping_is_undone(name: str) -> None:
 
 def test_only_passed_through_bodies_are_streamed() -> None:
     assert is_streamed(b"/upstream/a/b")
+    assert is_streamed(b"/comfyui/prompt")
     assert not is_streamed(b"/upstream")
     assert not is_streamed(b"/v1/chat/completions")

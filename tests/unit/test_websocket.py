@@ -91,7 +91,7 @@ def test_an_upgrade_to_something_else_is_not_passed_on(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("target", ["/upstream/alpha/ws", "/props?model=alpha"])
-def test_vector_48_both_sides_speak_raw(stack: Stack, target: str) -> None:
+def test_v48_both_sides_speak_raw(stack: Stack, target: str) -> None:
     client, server = open_tunnel(stack, target)
     for piece in (b"\x81\x02hi", b"\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"):
         client.send(piece)
@@ -265,7 +265,7 @@ def test_a_slow_client_holds_the_server_back(stack: Stack) -> None:
 # --------------------------------------------------------------------------- ignored ones
 
 
-def test_vector_49_an_ignored_one_starts_nothing(stack: Stack) -> None:
+def test_v49_an_ignored_one_starts_nothing(stack: Stack) -> None:
     stack.router.states["wsign"] = ProcessState.STARTING
     answer = stack.ask("GET", "/upstream/wsign/ws", headers=HANDSHAKE)
     assert answer.status == 409
@@ -274,7 +274,7 @@ def test_vector_49_an_ignored_one_starts_nothing(stack: Stack) -> None:
     assert not stack.router.entered
 
 
-def test_vector_49_an_ignored_one_is_not_counted(stack: Stack) -> None:
+def test_v49_an_ignored_one_is_not_counted(stack: Stack) -> None:
     client, server = open_tunnel(stack, "/upstream/wsign/ws")
     client.send(b"a")
     server.send(b"b")
