@@ -15,12 +15,15 @@ from typing import ClassVar, Generic, Protocol, TypeVar, assert_never
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from llamaswap.config.schema import ModelConfig, Timeouts
 from llamaswap.core.messages import (
+    Announce,
     Arrived,
     CancelSwap,
     Command,
+    Complain,
     Dismiss,
     Event,
     IdleExpired,
@@ -38,7 +41,8 @@ from llamaswap.core.messages import (
     UnloadFinished,
     WakeAt,
 )
-from llamaswap.core.news import StateChanged
+from llamaswap.core.news import StateChanged, SwapNoted
+from llamaswap.core.records import Waiting, WhatIf
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.snapshot import UpstreamSnapshot
 from llamaswap.core.values import Generation, ModelId, ProcessState, RequestId, StopReason, SwapReason, UnloadId
@@ -216,12 +220,20 @@ class Router(Generic[SupervisorT, PoolT]):
 
     def reserved(self, model: ModelId) -> tuple[int, int]:
         """Count the requests of a configured model: those that wait, and those in flight."""
-        return self._scheduler.reserved(model)
+        return self._scheduler.queries.reserved(model)
 
     def ready_pool(self, model: ModelId) -> PoolT | None:
         """Give the connections of a model that is ready, for what is neither counted nor waited for."""
         entry = self._pools.get(model)
         return entry[1] if entry is not None else None
+
+    def waiting(self) -> list[Waiting]:
+        """Say who waits for what: first those of swaps under way, then the queue in order."""
+        return list(self._scheduler.queries.waiting(self._clock.seconds()))
+
+    def what_if(self, model: ModelId) -> WhatIf:
+        """Say what a request for a configured model would cause; nothing changes."""
+        return self._scheduler.queries.what_if(model, self._clock.seconds())
 
     # ----------------------------------------------------------------- the end
 
@@ -332,7 +344,7 @@ class Router(Generic[SupervisorT, PoolT]):
             if isinstance(command, Serve | Refuse):
                 self.leave(command.request)
 
-    def _perform(self, command: Command) -> None:  # noqa: C901 - one case for each command
+    def _perform(self, command: Command) -> None:  # noqa: C901, PLR0912 - one case for each command
         match command:
             case Serve():
                 self._serve(command)
@@ -354,6 +366,10 @@ class Router(Generic[SupervisorT, PoolT]):
                 self._wake_at(command.at_mono)
             case Dismiss():
                 self._dismiss(command.model)
+            case Announce(record):
+                self._publish(SwapNoted(record, self._clock.seconds()))
+            case Complain(call, fault):
+                self._log.failure("the planner failed in {call}", Failure(fault), call=call)
             case _:
                 assert_never(command)
 

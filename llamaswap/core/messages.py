@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llamaswap.core.backoff import NO_BACKOFF, BackoffRule
+from llamaswap.core.records import SwapRecord
 from llamaswap.core.values import (
     Generation,
     ModelFacts,
@@ -257,4 +258,24 @@ class Dismiss:
     model: ModelId
 
 
-Command = Serve | Refuse | Swap | CancelSwap | Unload | Position | WakeAt | Dismiss
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell those who look on about a swap: when it begins, when it ends, and before its waiters are sent away."""
+
+    record: SwapRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Complain:
+    """Log that the planner broke a call; what was to be decided was decided without it.
+
+    Attributes:
+        call: The method.
+        fault: What it raised.
+    """
+
+    call: str
+    fault: Exception
+
+
+Command = Serve | Refuse | Swap | CancelSwap | Unload | Position | WakeAt | Dismiss | Announce | Complain

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llamaswap.core.records import SwapRecord
 from llamaswap.core.values import Generation, ModelId, ProcessState, StopReason
 
 
@@ -61,3 +62,16 @@ class SwapChanged:
     """A swap has begun or ended; ``record`` as ``GET /api/swaps`` shows it."""
 
     record: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SwapNoted:
+    """A swap began or ended, or is called off; for those who keep records.
+
+    Attributes:
+        record: What there is to say about it.
+        at_mono: When, on the reactor's clock.
+    """
+
+    record: SwapRecord
+    at_mono: float

@@ -23,11 +23,12 @@ from itertools import count
 from math import inf
 from typing import assert_never
 
-from llamaswap.core import values
 from llamaswap.core.backoff import Backoff
 from llamaswap.core.book import Request, RequestBook
 from llamaswap.core.departures import Departures
+from llamaswap.core.judge import Judge, Rules, Way
 from llamaswap.core.messages import (
+    Announce,
     Arrived,
     Command,
     Dismiss,
@@ -40,7 +41,6 @@ from llamaswap.core.messages import (
     RequestGone,
     Serve,
     ShutdownBegan,
-    Swap,
     SwapFinished,
     SwapStarting,
     Tick,
@@ -49,12 +49,12 @@ from llamaswap.core.messages import (
     UnloadFinished,
     WakeAt,
 )
+from llamaswap.core.queries import Queries, costs
 from llamaswap.core.running import Running
-from llamaswap.core.swaps import ActiveSwap, refusal_of
-from llamaswap.core.values import ModelFacts, ModelId, PlanView, ProcessState, StopReason, SwapId, SwapReason, UnloadId
+from llamaswap.core.swaps import ActiveSwap
+from llamaswap.core.values import Evict, ModelFacts, ModelId, StopReason, SwapId, SwapReason, UnloadId
 from llamaswap.core.views import forbidden_idle
 from llamaswap.errors import (
-    ConcurrencyLimitError,
     LlamaSwapError,
     ModelNotFoundError,
     ModelUnloadedError,
@@ -71,6 +71,9 @@ class Scheduler:
         planner: Provider of :class:`~llamaswap.interfaces.ISwapPlanner`.
         planner_name: What it is called in records and logs.
         backoff: Knows which models are not tried for a while; none ever unless given.
+
+    Attributes:
+        queries: Answers those who only ask.
     """
 
     def __init__(
@@ -80,18 +83,16 @@ class Scheduler:
         planner_name: str,
         backoff: Backoff | None = None,
     ) -> None:
-        self._facts = facts
-        self._backoff = backoff or Backoff()
-        self._planner = planner
-        self._planner_name = planner_name
+        self._rules = Rules(facts, planner, planner_name, backoff or Backoff())
         self._book = RequestBook(facts)
         self._swaps: dict[SwapId, ActiveSwap] = {}
         self._swap_to: dict[ModelId, ActiveSwap] = {}
         self._departures = Departures()
         self._running = Running(self._swaps, self._departures)
         self._up = self._running.up
+        self._judge = Judge(self._rules, self._swaps, self._departures, self._running, self._book)
+        self.queries = Queries(self._rules, self._swaps, self._running, self._book, self._judge)
         self._clear: set[ModelId] = set()
-        self._is_shutting_down = False
         self._wake_mono = inf
         self._swap_ids = count(1)
 
@@ -137,7 +138,7 @@ class Scheduler:
                 self._wake_mono = inf
                 return self._retire(event.at_mono) + self._review(event.at_mono)
             case ShutdownBegan():
-                return self._shut_down()
+                return self._shut_down(event)
             case Reconfigured():
                 return self._reconfigure(event)
             case _:
@@ -145,14 +146,9 @@ class Scheduler:
 
     def _arrive(self, event: Arrived) -> list[Command]:
         model = event.model
-        if model not in self._facts or model in self._departures.removed:
-            return [Refuse(event.request, ModelNotFoundError("no local server found for requested model"))]
-        if self._is_shutting_down:
-            return [Refuse(event.request, ShuttingDownError("llama-swap is shutting down"))]
-        if self._book.is_full(model):
-            return [Refuse(event.request, ConcurrencyLimitError())]
-        if pause := self._backoff.refusal(model, event.at_mono):
-            return [Refuse(event.request, pause)]
+        refusal = self._judge.refusal(model, event.at_mono)
+        if refusal is not None:
+            return [Refuse(event.request, refusal)]
         request = Request(event.request, model, event.at_mono, event.reason)
         self._book.admit(request)
         if model in self._clear:
@@ -202,9 +198,10 @@ class Scheduler:
         error = event.error
         if error is None and self._running.is_over(swap.target, event.generation):
             error = ModelUnloadedError(f"[{swap.target}] process is not ready")
-        commands: list[Command] = []
-        self._backoff.swap_ended(swap.target, error, event.at_mono)
-        if pause := self._backoff.refusal(swap.target, event.at_mono):
+        outcome = swap.outcome(event.at_mono, error)
+        commands: list[Command] = [Announce(swap.record(event.at_mono, outcome, error))]
+        self._rules.backoff.swap_ended(swap.target, error, event.at_mono)
+        if pause := self._rules.backoff.refusal(swap.target, event.at_mono):
             commands += self._refuse_all(self._book.take_waiting(lambda r: r.model == swap.target), pause)
         if error is not None:
             # A swap that ended before it touched its target leaves the target as it was.
@@ -214,12 +211,13 @@ class Scheduler:
         elif not self._departures.holds(swap.target):
             self._running.came_up(swap.target, event.generation, event.at_mono)
             commands += [self._serve(waiter) for waiter in swap.waiters.values()]
-        self._planner.swap_finished(self._view(event.at_mono), swap.view(), swap.outcome(event.at_mono, error))
+        view = self._judge.view(event.at_mono)
+        commands += self._rules.tell("swap_finished", lambda p: p.swap_finished(view, swap.view(), outcome))
         return commands + self._review(event.at_mono)
 
     def _unload(self, event: UnloadAsked) -> list[Command]:
-        error = ModelUnloadedError(f"unspecific error: {self._planner_name}: model unloaded")
-        commands = self._give_up(event.models, error)
+        error = ModelUnloadedError(f"unspecific error: {self._rules.planner_name}: model unloaded")
+        commands = self._give_up(event.models, error, event.at_mono)
         self._hold(event.unload, event.models)
         commands.append(Unload(event.unload, event.models, event.reason))
         return commands + self._review(event.at_mono)
@@ -246,35 +244,37 @@ class Scheduler:
         return self._review(event.at_mono)
 
     def _exited_by_itself(self, event: ProcessExited) -> list[Command]:
-        if event.model not in self._facts:
+        if event.model not in self._rules.facts:
             return []
         if not self._running.exited(event.model, event.generation):
             return []
         self._clear.clear()
         return self._review(event.at_mono)
 
-    def _shut_down(self) -> list[Command]:
-        self._is_shutting_down = True
+    def _shut_down(self, event: ShutdownBegan) -> list[Command]:
+        self._judge.is_shutting_down = True
         self._clear.clear()
-        return self._give_up(self._facts, ShuttingDownError("llama-swap is shutting down"))
+        return self._give_up(self._rules.facts, ShuttingDownError("llama-swap is shutting down"), event.at_mono)
 
-    def _give_up(self, models: Container[ModelId], error: LlamaSwapError) -> list[Command]:
+    def _give_up(self, models: Container[ModelId], error: LlamaSwapError, now: float) -> list[Command]:
         """Cancel the swaps to these models, and refuse everybody who waits for them."""
         commands: list[Command] = []
         for swap in self._swaps.values():
             if swap.target in models:
-                commands += self._refuse_all(swap.take_waiters(), error)
+                if swap.waiters:
+                    commands.append(Announce(swap.record(now)))
+                commands += self._refuse_all(swap.give_up_waiters(now), error)
                 commands += swap.cancel()
         return commands + self._refuse_all(self._book.take_waiting(lambda r: r.model in models), error)
 
     # ----------------------------------------------------------------- reload
 
     def _reconfigure(self, event: Reconfigured) -> list[Command]:
-        if self._is_shutting_down:
+        if self._judge.is_shutting_down:
             return []
         commands: list[Command] = []
-        leaving = event.restarted | event.removed
-        self._backoff.change(event.backoff, leaving)
+        leaving = {*event.restarted, *event.removed}
+        self._rules.backoff.change(event.backoff, leaving)
         waiters: list[Request] = []
         for swap in self._swaps.values():
             if swap.target in leaving:
@@ -284,12 +284,13 @@ class Scheduler:
         gone = self._book.take_waiting(lambda r: r.model in event.removed)
         commands += self._refuse_all(gone, ModelNotFoundError("model removed by configuration reload"))
         self._departures.removed = (self._departures.removed | event.removed) - event.facts.keys()
-        leftover = {model: self._facts[model] for model in self._departures.removed}
-        self._facts = {**event.facts, **leftover}
-        self._book.reconfigure(self._facts)
-        self._planner, self._planner_name = event.planner, event.planner_name
+        rules = self._rules
+        leftover = {model: rules.facts[model] for model in self._departures.removed}
+        rules.facts, rules.planner, rules.planner_name = {**event.facts, **leftover}, event.planner, event.planner_name
+        self._book.reconfigure(rules.facts)
         if event.enforces:
-            leaving |= forbidden_idle(event.planner, self._view(event.at_mono))
+            now = event.at_mono
+            commands += rules.tell("plan", lambda p: leaving.update(forbidden_idle(p, self._judge.view(now))))
         self._departures.retire(leaving, event.at_mono + event.drain_seconds)
         self._running.lose(leaving)
         self._clear.clear()
@@ -303,7 +304,7 @@ class Scheduler:
         gone = self._departures.take_gone(lambda m: m in self._swap_to or self._book.reserved(m))
         for model in gone:
             self._book.forget(model)
-            self._facts = {m: facts for m, facts in self._facts.items() if m != model}
+            self._rules.facts = {m: facts for m, facts in self._rules.facts.items() if m != model}
             self._running.forget(model)
             self._clear.clear()
         return [Dismiss(model) for model in gone]
@@ -312,49 +313,34 @@ class Scheduler:
 
     def _try(self, request: Request, now: float, commands: list[Command]) -> bool:
         """Serve, join, swap or refuse if that is possible now; ``False`` = it has to wait."""
-        model = request.model
-        swap = self._swap_to.get(model)
-        if swap is not None:
-            if swap.is_cancelled:
+        verdict = self._judge.look(request.model, now)
+        match verdict.way:
+            case Way.JOIN:
+                self._swap_to[request.model].waiters[request.id] = request
+            case Way.SERVE:
+                self._clear.add(request.model)
+                commands.append(self._serve(request))
+            case Way.START:
+                commands += self._begin_swap(request, verdict.evict(), now)
+            case Way.REFUSE:
+                commands += [*verdict.complaints(), *self._refuse_all([request], verdict.refusal())]
+            case Way.WAIT:
+                commands += self._wake(verdict.recheck_mono)
                 return False
-            swap.waiters[request.id] = request
-            return True
-        if self._departures.holds(model):
-            return False
-        decision = self._planner.plan(self._view(now), model)
-        match decision:
-            case values.Evict():
-                return self._act(request, decision, now, commands)
-            case values.Wait():
-                if decision.recheck is not None:
-                    commands += self._wake(decision.recheck)
-                return False
-            case values.Refuse():
-                commands += self._refuse_all([request], refusal_of(decision))
-                return True
             case _:
-                assert_never(decision)
-
-    def _act(self, request: Request, decision: values.Evict, now: float, commands: list[Command]) -> bool:
-        model, evict = request.model, decision.models
-        if any(swap.collides(model, evict) for swap in self._swaps.values()):
-            return False
-        if not evict and model in self._up:
-            self._clear.add(model)
-            commands.append(self._serve(request))
-            return True
-        if any(self._book.in_flight(victim) for victim in evict):
-            return False
-        swap = ActiveSwap(SwapId(next(self._swap_ids)), model, evict, request.reason, now)
-        swap.waiters[request.id] = request
-        self._swaps[swap.id] = self._swap_to[model] = swap
-        self._running.lose(evict)
-        self._clear.clear()
-        commands.append(
-            Swap(swap.id, model, evict, request.reason, self._planner_name, decision.reason, decision.cost),
-        )
-        self._planner.swap_started(self._view(now), swap.view())
+                assert_never(verdict.way)
         return True
+
+    def _begin_swap(self, request: Request, decision: Evict, now: float) -> list[Command]:
+        evicted = costs(decision.models, self._rules.facts)
+        number, planner = SwapId(next(self._swap_ids)), self._rules.planner_name
+        swap = ActiveSwap(number, request.model, decision, planner, evicted, request, now)
+        swap.waiters[request.id] = request
+        self._swaps[swap.id] = self._swap_to[request.model] = swap
+        self._running.lose(decision.models)
+        self._clear.clear()
+        complaints = self._rules.tell("swap_started", lambda p: p.swap_started(self._judge.view(now), swap.view()))
+        return [Announce(swap.record(now)), swap.command(), *complaints]
 
     def _review(self, now: float) -> list[Command]:
         """Look at the whole queue again, in order; what is blocked keeps its place and blocks nobody."""
@@ -382,17 +368,3 @@ class Scheduler:
         for request in requests:
             self._book.release(request)
         return [Refuse(request.id, error) for request in requests]
-
-    # ----------------------------------------------------------------- views
-
-    def reserved(self, model: ModelId) -> tuple[int, int]:
-        """Count the admitted requests of a configured model: those that wait, and those in flight."""
-        in_flight = self._book.in_flight(model)
-        return self._book.reserved(model) - in_flight, in_flight
-
-    def state(self, model: ModelId) -> ProcessState:
-        """Give the state of a configured model as planning sees it."""
-        return self._running.state(model)
-
-    def _view(self, now: float) -> PlanView:
-        return self._running.view(now, self._facts, self._book)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from llamaswap.core.book import Request
-from llamaswap.core.messages import CancelSwap
+from llamaswap.core.messages import CancelSwap, Swap
+from llamaswap.core.records import Costs, SwapRecord, Waiter
 from llamaswap.core.values import (
+    Evict,
     ModelId,
     OutcomeKind,
-    Refuse,
     RequestId,
     StopReason,
     SwapId,
@@ -18,7 +20,13 @@ from llamaswap.core.values import (
     SwapReason,
     SwapView,
 )
-from llamaswap.errors import LlamaSwapError, SwapRefusedError
+from llamaswap.errors import LlamaSwapError
+
+_WAITERS: Final = 20
+"""So many waiting requests are named in a record."""
+
+_CANDIDATES: Final = 20
+_EXPLANATION_CHARACTERS: Final = 500
 
 
 @dataclass(slots=True, eq=False)
@@ -28,8 +36,10 @@ class ActiveSwap:
     Attributes:
         id: Its number.
         target: The model to be started.
-        evict: The models that are stopped first.
-        reason: On whose behalf it was decided.
+        decision: What the planner said.
+        planner: Who that was.
+        evicted: The models that are stopped first, with what each costs.
+        cause: The request that it was decided for.
         since_mono: When it was decided.
         starting_mono: When the evicted were gone, ``None`` before.
         is_cancelled: Whether its target must not come up any more; nobody may join it then.
@@ -38,12 +48,25 @@ class ActiveSwap:
 
     id: SwapId
     target: ModelId
-    evict: frozenset[ModelId]
-    reason: SwapReason
+    decision: Evict
+    planner: str
+    evicted: Costs
+    cause: Request
     since_mono: float
     starting_mono: float | None = None
     is_cancelled: bool = False
     waiters: dict[RequestId, Request] = field(default_factory=dict)
+    _refused: list[Waiter] = field(default_factory=list)
+
+    @property
+    def evict(self) -> frozenset[ModelId]:
+        """The models that are stopped first."""
+        return self.decision.models
+
+    @property
+    def reason(self) -> SwapReason:
+        """On whose behalf it was decided."""
+        return self.cause.reason
 
     @property
     def is_evicting(self) -> bool:
@@ -59,6 +82,45 @@ class ActiveSwap:
         waiters = list(self.waiters.values())
         self.waiters.clear()
         return waiters
+
+    def give_up_waiters(self, now: float) -> list[Request]:
+        """Take all waiters out, who get no for an answer; the record goes on to name them."""
+        self._refused += self._named(now)
+        return self.take_waiters()
+
+    def _named(self, now: float) -> list[Waiter]:
+        return [Waiter(r.id, now - r.admitted_mono) for r in list(self.waiters.values())[:_WAITERS]]
+
+    def command(self) -> Swap:
+        """Give the order to run it."""
+        found = self.decision
+        return Swap(self.id, self.target, found.models, self.reason, self.planner, found.reason, found.cost)
+
+    def record(self, now: float, outcome: SwapOutcome | None = None, error: LlamaSwapError | None = None) -> SwapRecord:
+        """Say what there is to say about it.
+
+        Args:
+            now: Monotonic seconds.
+            outcome: How it ended, when it has.
+            error: Why there is no process.
+        """
+        starting_mono = self.starting_mono
+        return SwapRecord(
+            id=self.id,
+            target=self.target,
+            planner=self.planner,
+            reason=self.reason,
+            explanation=self.decision.reason[:_EXPLANATION_CHARACTERS],
+            request=self.cause.id,
+            waiters=tuple([*self._refused, *self._named(now)][:_WAITERS]),
+            evicted=self.evicted,
+            candidates=self.decision.candidates[:_CANDIDATES],
+            since_mono=self.since_mono,
+            stop_seconds=None if starting_mono is None else starting_mono - self.since_mono,
+            load_seconds=None if starting_mono is None or outcome is None else outcome.load_seconds,
+            outcome=None if outcome is None else outcome.kind,
+            error="" if error is None else error.message,
+        )
 
     def cancel(self, reason: StopReason = StopReason.USER) -> list[CancelSwap]:
         """Keep its target from coming up; gives the command for that, none when it was given before."""
@@ -85,10 +147,3 @@ class ActiveSwap:
             stop_seconds=starting_mono - self.since_mono,
             load_seconds=at_mono - starting_mono,
         )
-
-
-def refusal_of(decision: Refuse) -> SwapRefusedError:
-    """Make the error for requests of a target that a planner refuses."""
-    error = SwapRefusedError(f"swap refused: {decision.reason}", decision.status)
-    error.retry_after_seconds = decision.retry_after
-    return error

@@ -14,9 +14,11 @@ from math import inf
 from typing import Any, assert_never
 
 from llamaswap.core.messages import (
+    Announce,
     Arrived,
     CancelSwap,
     Command,
+    Complain,
     Dismiss,
     Event,
     IdleExpired,
@@ -36,6 +38,7 @@ from llamaswap.core.messages import (
     UnloadFinished,
     WakeAt,
 )
+from llamaswap.core.records import SwapRecord
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.values import (
     Generation,
@@ -62,6 +65,11 @@ def groups(**named: Sequence[str] | Mapping[str, Any]) -> dict[str, dict[str, An
     }
 
 
+def acts(commands: Sequence[Command]) -> list[Command]:
+    """Give the commands that do more than tell."""
+    return [command for command in commands if not isinstance(command, Announce)]
+
+
 @dataclass
 class Running:
     """A swap that the scheduler ordered and that has not reported back."""
@@ -81,6 +89,9 @@ class World:
         stopping: Models whose process is being stopped.
         outcomes: What became of each request: ``serve``, the error, or ``left``.
         transcript: Every command so far.
+        records: The newest record of each swap.
+        has_ended: Whether the daemon's end has begun.
+        complaints: What was said of the planner's faults.
     """
 
     models: Sequence[str]
@@ -112,6 +123,9 @@ class World:
         self.leftovers: set[frozenset[ModelId]] = set()
         self.wake = inf
         self._next = 0
+        self.records: dict[SwapId, SwapRecord] = {}
+        self.has_ended = False
+        self.complaints: list[Complain] = []
 
     # ------------------------------------------------------------- what may happen
 
@@ -245,6 +259,7 @@ class World:
 
     def shut_down(self) -> None:
         """Let the daemon's end begin."""
+        self.has_ended = True
         self.tell(ShutdownBegan(self.now))
 
     # ------------------------------------------------------------- commands
@@ -259,7 +274,7 @@ class World:
         self.check()
         return commands
 
-    def _perform(self, command: Command) -> None:  # noqa: C901 - one case for each command
+    def _perform(self, command: Command) -> None:  # noqa: C901, PLR0912 - one case for each command
         match command:
             case Serve():
                 self._once(command.request)
@@ -289,8 +304,19 @@ class World:
                 assert command.model not in self.alive, "a process without a supervisor"
                 assert not self.in_flight[command.model]
                 del self.facts[command.model]
+            case Announce(record):
+                self._note(record)
+            case Complain():
+                self.complaints.append(command)
             case _:
                 assert_never(command)
+
+    def _note(self, record: SwapRecord) -> None:
+        before = self.records.get(record.id)
+        assert before is None or before.outcome is None, "a swap ends once"
+        for waiter in record.waiters:
+            assert self.model_of[waiter.request] == record.target
+        self.records[record.id] = record
 
     def _once(self, request: RequestId) -> None:
         assert request in self.waiting, "I2, I9: an effect for a request after its outcome"
@@ -328,6 +354,7 @@ class World:
             assert len(book._reserved[model]) <= self.limit
             reserved = {r for r, m in self.waiting.items() if m == model} | book._in_flight[model]
             assert book._reserved[model] == reserved, "I1: reserved = queued + joined + in flight"
+        self._check_records()
         queued = [r.id for r in book.queue]
         assert [self.positions.get(r) for r in queued] == list(range(1, len(queued) + 1)), "I8: positions are 1..n"
         joined = [r for s in self.scheduler._swaps.values() for r in s.waiters]
@@ -338,6 +365,16 @@ class World:
         for model in self.ready:
             assert self.ready[model] == self.alive[model]
         self._check_exclusion()
+
+    def _check_records(self) -> None:
+        """What the scheduler tells of itself is true."""
+        assert {swap for swap, record in self.records.items() if record.outcome is None} <= self.swaps.keys()
+        if self.planner is not None:
+            return  # its tests count the questions
+        shown = list(self.scheduler.queries.waiting(self.now))
+        assert {each.request: each.model for each in shown} == self.waiting
+        assert all(each.position in {None, self.positions.get(each.request)} for each in shown)
+        assert all(each.text for each in shown)
 
     def _check_exclusion(self) -> None:
         """I3: what the rules forbid together is never alive together (one-way pairs and leftovers apart)."""

@@ -12,6 +12,7 @@ from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.values import Generation, ModelFacts, ModelId, RequestId
 from llamaswap.errors import ModelUnloadedError, StartBackoffError, UpstreamStartError, UpstreamStartTimeoutError
 from llamaswap.planners.group import factory
+from tests.unit.scheduler_world import acts
 
 A = ModelId("a")
 B = ModelId("b")
@@ -67,11 +68,11 @@ class World:
         self.scheduler = Scheduler(facts, factory.build(settings, facts), "group", Backoff(BackoffRule(1, 60, 30)))
 
     def ask(self, request: int, model: ModelId, now: float) -> list[Any]:
-        return self.scheduler.handle(Arrived(RequestId(request), model, now))
+        return acts(self.scheduler.handle(Arrived(RequestId(request), model, now)))
 
     def fail(self, swap: Swap, now: float) -> list[Any]:
         self.scheduler.handle(SwapStarting(swap.swap, now))
-        return self.scheduler.handle(SwapFinished(swap.swap, now, error=UpstreamStartError("broken")))
+        return acts(self.scheduler.handle(SwapFinished(swap.swap, now, error=UpstreamStartError("broken"))))
 
 
 def test_paused_model_is_refused_at_once_and_evicts_nobody() -> None:
@@ -84,11 +85,11 @@ def test_paused_model_is_refused_at_once_and_evicts_nobody() -> None:
     (refused,) = world.ask(3, A, 3)
     assert isinstance(refused.error, StartBackoffError)
     assert refused.error.retry_after_seconds == 28
-    assert world.scheduler.reserved(A) == (0, 0)
-    assert world.scheduler.reserved(B) == (0, 1)
+    assert world.scheduler.queries.reserved(A) == (0, 0)
+    assert world.scheduler.queries.reserved(B) == (0, 1)
     (again,) = world.ask(4, A, 31)
     assert not isinstance(again, Refuse), "the pause is over"
-    assert world.scheduler.reserved(A) == (1, 0)
+    assert world.scheduler.queries.reserved(A) == (1, 0)
 
 
 def test_a_reload_forgets_the_failures_of_what_it_changed_and_follows_the_new_rule() -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from unittest import mock
 
 import pytest
-from zope.interface import implementer
 
 from llamaswap.core import values
 from llamaswap.core.messages import (
     Arrived,
     CancelSwap,
+    Complain,
     IdleExpired,
     Position,
     ProcessExited,
@@ -29,18 +28,14 @@ from llamaswap.core.messages import (
 )
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.values import (
-    Decision,
     Evict,
     Generation,
     ModelFacts,
     ModelId,
-    PlanView,
     ProcessState,
     RequestId,
     SwapId,
-    SwapOutcome,
     SwapReason,
-    SwapView,
     UnloadId,
 )
 from llamaswap.errors import (
@@ -51,8 +46,8 @@ from llamaswap.errors import (
     SwapRefusedError,
     UpstreamStartError,
 )
-from llamaswap.interfaces import ISwapPlanner
-from tests.unit.scheduler_world import World, groups
+from tests.unit.scheduler_world import World, acts, groups
+from tests.unit.scripted_planner import ScriptedPlanner
 
 A, B, C = ModelId("a"), ModelId("b"), ModelId("c")
 
@@ -70,35 +65,6 @@ def together() -> World:
 def swaps(world: World) -> list[tuple[str, list[str]]]:
     """Every swap ordered so far: target and victims."""
     return [(c.model, sorted(c.evict)) for c in world.transcript if isinstance(c, Swap)]
-
-
-@implementer(ISwapPlanner)
-class ScriptedPlanner:
-    """Gives scripted decisions and records what it is asked and told."""
-
-    def __init__(self, decisions: Mapping[str, Decision] | None = None) -> None:
-        self.decisions = dict(decisions or {})
-        self.asked: list[tuple[PlanView, ModelId]] = []
-        self.told: list[tuple[str, SwapView, SwapOutcome | None]] = []
-
-    def plan(self, view: PlanView, target: ModelId) -> Decision:
-        """See the interface."""
-        self.asked.append((view, target))
-        return self.decisions.get(target, Evict(frozenset()))
-
-    def swap_started(self, view: PlanView, swap: SwapView) -> None:
-        """See the interface."""
-        self.told.append(("started", swap, None))
-
-    def swap_finished(self, view: PlanView, swap: SwapView, outcome: SwapOutcome) -> None:
-        """See the interface."""
-        self.told.append(("finished", swap, outcome))
-
-    def models_changed(self, models: Mapping[ModelId, ModelFacts]) -> None:
-        """See the interface."""
-
-    def close(self) -> None:
-        """See the interface."""
 
 
 # ----------------------------------------------------------------------------- admission
@@ -347,7 +313,7 @@ def test_a_swap_whose_last_waiter_left_runs_to_its_end() -> None:
     world.leave(world.arrive("a"))
     assert not any(isinstance(c, CancelSwap) for c in world.transcript)
     world.settle()
-    assert world.scheduler.state(A) is ProcessState.READY
+    assert world.scheduler.queries.state(A) is ProcessState.READY
 
 
 def test_an_ordered_load_whose_last_waiter_left_is_cancelled() -> None:
@@ -370,7 +336,7 @@ def test_a_load_that_ends_badly_leaves_its_target_up_only_where_it_never_came_to
         world.tell(SwapStarting(swap, world.now))
     world.leave(request)
     world.tell(SwapFinished(swap, world.now, error=UpstreamStartError("aborted")))
-    assert world.scheduler.state(A) == ("stopped" if is_starting else "ready")
+    assert world.scheduler.queries.state(A) == ("stopped" if is_starting else "ready")
 
 
 def test_a_request_does_not_join_a_cancelled_load_but_waits_for_the_next() -> None:
@@ -520,8 +486,8 @@ def test_a_process_that_exited_before_its_swap_was_settled_is_not_believed_to_be
     scheduler.handle(Arrived(RequestId(1), A, 0.0))
     scheduler.handle(ProcessExited(A, Generation(1), 1.0))
     commands = scheduler.handle(SwapFinished(SwapId(1), 1.0, generation=Generation(1)))
-    assert [type(c) for c in commands] == [Refuse]
-    assert scheduler.state(A) is ProcessState.STOPPED
+    assert [type(c) for c in acts(commands)] == [Refuse]
+    assert scheduler.queries.state(A) is ProcessState.STOPPED
 
 
 def test_a_start_that_succeeds_although_its_model_is_being_unloaded_serves_nobody() -> None:
@@ -529,10 +495,10 @@ def test_a_start_that_succeeds_although_its_model_is_being_unloaded_serves_nobod
     scheduler.handle(Arrived(RequestId(1), A, 0.0))
     scheduler.handle(SwapStarting(SwapId(1), 1.0))
     scheduler.handle(UnloadAsked(UnloadId(1), frozenset({A}), 2.0))
-    assert scheduler.handle(SwapFinished(SwapId(1), 2.0, generation=Generation(1))) == []
-    assert scheduler.state(A) is ProcessState.STOPPING
+    assert acts(scheduler.handle(SwapFinished(SwapId(1), 2.0, generation=Generation(1)))) == []
+    assert scheduler.queries.state(A) is ProcessState.STOPPING
     scheduler.handle(UnloadFinished(UnloadId(1), 3.0))
-    assert scheduler.state(A) is ProcessState.STOPPED
+    assert scheduler.queries.state(A) is ProcessState.STOPPED
 
 
 def test_shutdown_refuses_what_waits_and_lets_go_on_what_is_served() -> None:
@@ -579,14 +545,18 @@ def test_a_planner_that_refuses_ends_the_request_with_its_words() -> None:
     assert error.message == "swap refused: too big for this machine"
 
 
-def test_the_end_of_a_request_whose_arrival_broke_leaves_nothing_of_it_behind() -> None:
+def test_a_planner_that_breaks_refuses_its_request_and_leaves_nothing_of_it_behind() -> None:
     planner = ScriptedPlanner()
     scheduler = Scheduler({A: ModelFacts(A, limit=1)}, planner, "scripted")
-    with mock.patch.object(planner, "plan", side_effect=ZeroDivisionError), pytest.raises(ZeroDivisionError):
-        scheduler.handle(Arrived(RequestId(1), A, 1.0))
+    fault = ZeroDivisionError()
+    with mock.patch.object(planner, "plan", side_effect=fault):
+        complaint, refusal = scheduler.handle(Arrived(RequestId(1), A, 1.0))
+    assert complaint == Complain("plan", fault)
+    assert isinstance(refusal, Refuse)
+    assert (refusal.error.status, refusal.error.message) == (500, "internal error")
     assert scheduler.handle(RequestGone(RequestId(1), 1.0)) == []
-    assert scheduler.reserved(A) == (0, 0)
-    (swap,) = scheduler.handle(Arrived(RequestId(2), A, 2.0))
+    assert scheduler.queries.reserved(A) == (0, 0)
+    (swap,) = acts(scheduler.handle(Arrived(RequestId(2), A, 2.0)))
     assert isinstance(swap, Swap)
 
 
@@ -595,7 +565,7 @@ def test_a_planner_that_waits_is_asked_again_at_its_time() -> None:
     scheduler = Scheduler({A: ModelFacts(A)}, planner, "scripted")
     assert scheduler.handle(Arrived(RequestId(1), A, 1.0)) == [WakeAt(50.0), Position(RequestId(1), 1)]
     planner.decisions.clear()
-    (swap,) = scheduler.handle(Tick(50.0))
+    (swap,) = acts(scheduler.handle(Tick(50.0)))
     assert isinstance(swap, Swap)
 
 

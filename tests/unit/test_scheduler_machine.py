@@ -92,6 +92,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         """Let an idle time be over."""
         self.world.expire(data.draw(st.sampled_from(sorted(self.world.ready))))
 
+    @precondition(lambda self: not self.world.has_ended)
     @rule(layout=st.sampled_from(LAYOUTS), models=st.sets(st.sampled_from(MODELS), min_size=1), data=st.data())
     def reload(self, layout: dict[str, dict[str, Any]], models: set[str], data: st.DataObject) -> None:
         """Change rules, limits and priorities, take models away and bring them back, change some."""

@@ -15,7 +15,7 @@ from llamaswap.core.messages import (
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.values import Evict, Generation, ModelFacts, ModelId, PlanView, RequestId, StopReason, Wait
 from llamaswap.errors import ConcurrencyLimitError, ModelNotFoundError
-from tests.unit.scheduler_world import World, groups
+from tests.unit.scheduler_world import World, acts, groups
 
 A, B, C = ModelId("a"), ModelId("b"), ModelId("c")
 
@@ -293,4 +293,4 @@ def test_a_new_planner_decides_at_once_for_those_who_wait() -> None:
     scheduler = Scheduler(facts, world.planner, "waiting")  # type: ignore[arg-type]
     scheduler.handle(Arrived(RequestId(1), B, 1.0))
     commands = scheduler.handle(Reconfigured(facts, world.rules, "group", frozenset(), frozenset(), 30, 2.0))
-    assert [type(command) for command in commands] == [Swap]
+    assert [type(command) for command in acts(commands)] == [Swap]

@@ -521,7 +521,7 @@ class TogetherPlay:
             up = self.scheduler._up.get(model)
             is_same = up is None or (upstream.state is ProcessState.READY and upstream.generation == up.generation)
             assert is_same, f"the scheduler believes in {model}, which is {upstream.state}"
-            is_known = self.scheduler.state(model).counts_as_running
+            is_known = self.scheduler.queries.state(model).counts_as_running
             assert is_known or not upstream.state.counts_as_running, f"H43: {model} is {upstream.state}, unknown"
             has_pool = model in self.router._pools
             assert has_pool is (upstream.state is ProcessState.READY), f"pool of {model}, which is {upstream.state}"
