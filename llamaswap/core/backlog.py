@@ -27,6 +27,11 @@ class Backlog:
         """Whether there is anything to take, be it only a mark."""
         return bool(self._pieces or self._dropped_bytes)
 
+    @property
+    def dropped_bytes(self) -> int:
+        """Bytes dropped since the last :meth:`take`."""
+        return self._dropped_bytes
+
     def put(self, data: bytes) -> None:
         """Add the newest piece, not empty; it is kept as it is, not copied."""
         self._pieces.append(data)

@@ -72,13 +72,14 @@ class LogMonitor:
             self._timer = self._clock.callLater(_GATHER_SECONDS, self._gathering_ends)
 
     def history(self) -> bytes:
-        """Give the newest bytes, from the start of a line on."""
+        """Give the newest bytes, from the start of a line on; readers have got as much."""
+        self._hand_out()
         return self._ring.text()
 
     def add_reader(self, reader: LogReader, *, with_history: bool) -> None:
         """Let ``reader`` follow, from this moment on: what is in the history does not come again."""
-        self._hand_out()
-        if with_history and (history := self.history()):
+        history = self.history()
+        if with_history and history:
             reader.write(history)
         if self._has_ended:
             reader.end()

@@ -24,6 +24,7 @@ from llamaswap.web.daemon import Daemon
 from llamaswap.web.dispatch import DirectResource, Handler
 from llamaswap.web.edge import EdgeRequest
 from llamaswap.web.errors import render_error
+from llamaswap.web.events import EventRoutes
 from llamaswap.web.in_flight import InFlightRoutes
 from llamaswap.web.logs import STREAM_PATH, LogRoutes
 from llamaswap.web.names import Names
@@ -71,6 +72,7 @@ class App:
         ProfileRoutes(profiles).register(self.klein)
         AdminRoutes(daemon, now).register(self.klein)
         InFlightRoutes(daemon.observers.ledger).register(self.klein)
+        EventRoutes(daemon).register(self.klein)
         self._upstream = UpstreamRoutes(plans, daemon.router.state, relay)
         self._comfyui = ComfyUIRoutes(daemon, relay)
         self._comfyui.register(self.klein)

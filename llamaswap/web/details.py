@@ -38,15 +38,15 @@ def model_details(
         "cwd": snapshot.cwd or None,
         "launched": snapshot.launched,
         "pid": snapshot.pid,
-        "ttl_deadline": _time(snapshot.expires_at) if not (queued or in_flight) else None,
-        "started_at": _time(snapshot.started_at),
-        "ready_at": _time(snapshot.ready_at),
+        "ttl_deadline": unload_time(snapshot, (queued, in_flight)),
+        "started_at": utc_text(snapshot.started_at),
+        "ready_at": utc_text(snapshot.ready_at),
         "starts": snapshot.starts,
         "crashes": snapshot.crashes,
         "load_ms": _load_ms(snapshot.load),
         "resident_bytes": None,
         "device_bytes": {},
-        "last_error": _error(snapshot.last_error),
+        "last_error": error_document(snapshot.last_error),
     }
 
 
@@ -89,11 +89,22 @@ def _ms(seconds: float | None) -> int | None:
     return round(seconds * _MS) if seconds is not None else None
 
 
-def _error(error: LoadError | None) -> Document | None:
+def unload_time(snapshot: UpstreamSnapshot, reserved: tuple[int, int]) -> str | None:
+    """Say when a model is unloaded unless it is used.
+
+    Args:
+        snapshot: Its process.
+        reserved: Its requests that wait, and those that are served: as long as there are any, it stays.
+    """
+    return utc_text(snapshot.expires_at) if reserved == (0, 0) else None
+
+
+def error_document(error: LoadError | None) -> Document | None:
+    """Show why a model is not up; what is secret is masked."""
     if error is None:
         return None
     return {
-        "at": _time(error.at),
+        "at": utc_text(error.at),
         "kind": error.kind.value,
         "message": masked(error.message),
         "exit_code": error.exit_code,
@@ -102,7 +113,8 @@ def _error(error: LoadError | None) -> Document | None:
     }
 
 
-def _time(at: float | None) -> str | None:
+def utc_text(at: float | None) -> str | None:
+    """Give a time as RFC 3339 in UTC, with milliseconds."""
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -94,6 +94,12 @@ class EdgeRequest(Request):
         def render(self, resrc: object) -> None:
             """Let a resource answer."""
 
+        def registerProducer(self, producer: object, streaming: bool) -> None:  # noqa: FBT001
+            """Tell somebody when the client is slow."""
+
+        def unregisterProducer(self) -> None:
+            """Tell nobody any more."""
+
     defaultContentType = b"text/plain; charset=utf-8"
 
     def __init__(self, channel: EdgeChannel, head: RequestHead, started_mono: float) -> None:

@@ -89,4 +89,5 @@ def entry_of(exchange: Exchange, phase: Phase, now_mono: float) -> dict[str, Any
         "resp_bytes": exchange.payload_bytes,
         "elapsed_ms": round((until_mono - exchange.resolved_mono) * _MS),
         "phase": phase.value,
+        "request_id": request.request_id,
     }

@@ -16,7 +16,6 @@ HTTP_SURFACE = {
     "peer-routing",
     "performance-disabled",
     "store-path-created",
-    "ui-session-headers",
 }
 """Vectors that need parts of the HTTP surface that are not built yet; strict, so that this list shrinks with them."""
 
