@@ -108,7 +108,7 @@ def routes_table() -> str:
     rows: dict[tuple[str, str], list[str]] = {}
     for rule in app.url_map.iter_rules():
         methods = ", ".join(sorted((rule.methods or set()) - {"HEAD"})) or "any"
-        path = re.sub(r"<path:_*(\w+?)_*>", r"{\1}", rule.rule)
+        path = re.sub(r"<(?:path:)?_*(\w+?)_*>", r"{\1}", rule.rule)
         rows.setdefault((methods, first_line(app.endpoints[rule.endpoint])), []).append(f"`{path}`")
     return table(("Method", "Paths", "What it does"), [(m, " ".join(paths), doc) for (m, doc), paths in rows.items()])
 
@@ -120,7 +120,7 @@ NOT_YET = {
     "peers",
     "performance",
     "store",
-    "ui",
+    "ui.path",
     "models.*.launcher",
     "models.*.launcherSettings",
     "routing.router.fallback",

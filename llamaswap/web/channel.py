@@ -252,6 +252,8 @@ class EdgeChannel(Outlet):
         """Close unless a request is under way that is to be waited for."""
         if self._request is None or self._request.may_be_cut:
             self._close()
+        else:
+            self._request.keeps_alive = False  # and its answer, if it has not begun, says so
 
     def refuse(self, status: int, text: str, head: bytes = b"", more: bytes = b"") -> None:
         """Answer what is no request, and hang up; a request under way is given up.

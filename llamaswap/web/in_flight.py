@@ -34,16 +34,16 @@ class InFlightRoutes:
 
     def register(self, app: Klein) -> None:
         """Add the route."""
-        app.route("/api/inflight/<name>/cancel", methods=["POST"])(self.cancel)
+        app.route("/api/inflight/<_id>/cancel", methods=["POST"])(self.cancel)
 
-    def cancel(self, request: IRequest, name: str) -> bytes:
+    def cancel(self, request: IRequest, _id: str) -> bytes:
         """Break off a request wherever it is: in the queue, while its model loads, or in its answer.
 
         Raises:
             NotFoundError: No request that is shown under this id is under way.
         """
-        is_id = name.isascii() and name.isdigit() and len(name) <= _LONGEST_ID_DIGITS
-        exchange = self._ledger.find(int(name)) if is_id else None
+        is_id = _id.isascii() and _id.isdigit() and len(_id) <= _LONGEST_ID_DIGITS
+        exchange = self._ledger.find(int(_id)) if is_id else None
         if exchange is None or not exchange.cancel():
             raise NotFoundError("inflight request not found")
         return answers.document(request, {"msg": "ok"})

@@ -236,6 +236,7 @@ def test_idle_connections_close_and_others_after_their_answer(edge: Edge) -> Non
     assert idle.is_dropped
     assert unread.is_dropped, "nobody wants the rest of its body"
     assert not busy.is_dropped
+    assert not edge.requests[0].keeps_alive
     answer(edge.requests[0])
     assert busy.take() == PLAIN
     assert busy.is_dropped

@@ -54,6 +54,7 @@ def test_an_entry_of_a_request_that_waits(stack: Stack) -> None:
         **{"x-SESSION-id": "abc", "cookie": "c", "authorization": "Bearer k", "x-forwarded-for": "9.9.9.9, 1.1.1.1"},
     )
     only(stack).resolved_at = 1795165973.9
+    only(stack).request.request_id = "r-31"
     stack.reactor.advance(0.253)
     assert shown(stack) == {
         "id": "1",
@@ -74,6 +75,7 @@ def test_an_entry_of_a_request_that_waits(stack: Stack) -> None:
         "resp_bytes": 0,
         "elapsed_ms": 253,
         "phase": "queue",
+        "request_id": "r-31",
     }
 
 
