@@ -20,6 +20,7 @@ from llamaswap.core.snapshot import LoadError, LoadErrorKind, UpstreamSnapshot
 from llamaswap.core.values import Generation, ModelId, ProcessState
 from llamaswap.web.event_client import EventClient
 from llamaswap.web.event_kinds import USUAL_KINDS, Kind
+from llamaswap.web.feed import Feed
 from tests.unit.web_stack import End, Stack, config_of
 
 A, B = ModelId("a"), ModelId("b")
@@ -294,8 +295,8 @@ def test_the_queue_is_told_at_most_every_quarter_of_a_second(stack: Stack) -> No
 
 def app_feed(stack: Stack) -> Any:
     """Give the feed behind the routes."""
-    [listener] = stack.daemon.observers.bus._listeners[ProfileChanged]
-    return listener.__self__  # type: ignore[attr-defined]  # a bound method
+    listeners: list[Any] = stack.daemon.observers.bus._listeners[ProfileChanged]
+    return next(each.__self__ for each in listeners if isinstance(each.__self__, Feed))
 
 
 def timers(stack: Stack) -> list[str]:
@@ -575,6 +576,7 @@ def test_h82_the_stream_ends_cleanly_at_the_shutdown(stack: Stack) -> None:
 
 def test_nothing_is_left_of_clients_that_left(stack: Stack) -> None:
     bus = stack.daemon.observers.bus
+    before = {kind: list(listeners) for kind, listeners in bus._listeners.items()}
     readers = [Reader(stack) for _ in range(3)]
     stack.post_json(CHAT, {"model": "a"})
     become(stack, A, ProcessState.READY)
@@ -583,7 +585,7 @@ def test_nothing_is_left_of_clients_that_left(stack: Stack) -> None:
     for reader in readers:
         reader.end.leave()
     assert timers(stack) == []
-    assert {kind for kind, listeners in bus._listeners.items() if listeners} == {ProfileChanged}
+    assert {kind: listeners for kind, listeners in bus._listeners.items() if listeners} == before
     assert stack.daemon.logs.upstream._readers == []
     stack.daemon.logs.upstream.write(b"y\n")
     become(stack, A, ProcessState.STOPPED)
