@@ -41,6 +41,7 @@ from llamaswap.registry import build_planner
 from llamaswap.reload import Prepared, Reload, Source, Trigger
 from llamaswap.router import Router
 from llamaswap.shutdown import Shutdown, Signals, leave_soon
+from llamaswap.stalls import StallWatch
 from llamaswap.telemetry.logs import Logs
 from llamaswap.telemetry.stdout import NonBlockingWriter
 from llamaswap.watch import Picture, Watcher, take_picture
@@ -108,6 +109,7 @@ class DaemonService(Service):
         state_path = run_file_path(config.state_dir, os.environ, origin, listen.host, str(listen.port))
         self._run_state = RunState(state_path, reactor)
         self._reaper = ZombieReaper(reactor)
+        self._stalls = StallWatch(reactor)
         self._launcher = LocalLauncher(reactor, death_signal=death_signal_words(os.environ), journal=self._run_state)
         self.router.adopt({m.id: self._make_upstream(m) for m in config.models.values()})
         self._site = EdgeSite(
@@ -211,6 +213,7 @@ class DaemonService(Service):
 
     def _running(self) -> None:
         self._signals.install()
+        self._stalls.start()
         if self._watcher is not None:
             self._watcher.start()
         self._preload(self.config.preload)
@@ -330,6 +333,7 @@ class DaemonService(Service):
         self._signals.restore()
         self._run_state.close()
         self._reaper.stop()
+        self._stalls.stop()
         if self._stdout is not None:
             self._stdout.close()
 

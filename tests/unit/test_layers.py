@@ -19,7 +19,7 @@ LAYERS: Final = (
     {"runner", "loan"},
     {"router"},
     {"web"},
-    {"listen", "preload", "shutdown", "reload", "watch", "background"},
+    {"listen", "preload", "shutdown", "reload", "watch", "background", "stalls"},
     {"service"},
     {"tap"},
     {"cli"},
