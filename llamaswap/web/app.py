@@ -73,7 +73,7 @@ class App:
         AdminRoutes(daemon, now).register(self.klein)
         InFlightRoutes(daemon.observers.ledger).register(self.klein)
         EventRoutes(daemon).register(self.klein)
-        self._upstream = UpstreamRoutes(plans, daemon.router.state, relay)
+        self._upstream = UpstreamRoutes(plans, profiles, daemon.router.state, relay)
         self._comfyui = ComfyUIRoutes(daemon, relay)
         self._comfyui.register(self.klein)
         self._register_logs(LogRoutes(daemon))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llamaswap.config.schema import Filters, ModelConfig
+from llamaswap.config.schema import Filters, ModelConfig, Profile, Selector
 from llamaswap.core.values import ModelId, ProcessState, RequestId
 from llamaswap.errors import ConcurrencyLimitError, ModelUnloadedError
 from tests.unit.web_stack import Stack, config_of, response_of
@@ -169,3 +169,103 @@ def test_h60_client_that_leaves_during_the_body_leaves_the_router(stack: Stack) 
     client.leave()
     assert upstream.is_closed
     assert stack.router.ended == [RequestId(1)]
+
+
+# --------------------------------------------------------------------------- profiles
+
+
+@pytest.fixture
+def pinned() -> Stack:
+    pins = {"code": "author/gamma", "code/deep": "alpha", "alpha": "author/gamma/v2", "off": "", "pick": "sel"}
+    profiles = {"coding": Profile("coding", "", pins), "none": Profile("none", "", {})}
+    selectors = {"sel": Selector("sel", "pin", ("alpha",))}
+    stack = Stack(config_of(ALPHA, GAMMA, GAMMA_2, profiles=profiles, selectors=selectors))
+    stack.be_ready("alpha", "author/gamma", "author/gamma/v2")
+    stack.daemon.observers.profiles.select("coding")
+    return stack
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "sent"),
+    [
+        ("/upstream/code/a%2Fb?x=1", "author/gamma", "/a%2Fb?x=1"),
+        ("/upstream/code/deep/x", "alpha", "/x"),
+        ("/upstream/code%2Fdeep/x", "alpha", "/x"),
+        ("/upstream/alpha/x", "author/gamma/v2", "/x"),
+        ("/upstream/code/v2/x", "author/gamma/v2", "/x"),
+        ("/upstream/gpt-x/x", "alpha", "/x"),
+        ("/upstream/author/gamma/x", "author/gamma", "/x"),
+    ],
+)
+def test_v50_the_longest_pin_is_replaced_by_its_target(pinned: Stack, path: str, model: str, sent: str) -> None:
+    pinned.begin("GET", path)
+    assert pinned.router.models == [model]
+    assert request_line(pinned) == f"GET {sent} HTTP/1.1"
+
+
+@pytest.mark.parametrize("path", ["/upstream/off/x", "/upstream/off", "/upstream/pick/x", "/upstream/sel/x"])
+def test_pins_to_nothing_and_selectors_have_no_server(pinned: Stack, path: str) -> None:
+    answer = pinned.ask("GET", path)
+    assert answer.status == 404
+    assert answer.document["error"]["message"] == "model not found"
+
+
+def test_the_redirect_shows_the_target(pinned: Stack) -> None:
+    assert pinned.ask("GET", "/upstream/alpha?x=1").headers["location"] == "/upstream/author/gamma/v2/?x=1"
+
+
+def test_a_profile_without_pins_changes_nothing(pinned: Stack) -> None:
+    pinned.daemon.observers.profiles.select("none")
+    pinned.begin("GET", "/upstream/alpha/x")
+    assert pinned.router.models == ["alpha"]
+
+
+# --------------------------------------------------------------------------- who sees it
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "is_metered", "is_listed"),
+    [
+        ("POST", "/v1/chat/completions", True, True),
+        ("POST", "/v/embeddings", True, True),
+        ("POST", "/audioapi/v1/tasks/run", True, True),
+        ("GET", "/props", False, True),
+        ("POST", "/props", False, False),
+        ("GET", "/v1/chat/completions", False, False),
+        ("POST", "/v1/chat/completions/", False, False),
+        ("POST", "/v1%2Fchat/completions", False, False),
+        ("GET", "/", False, False),
+    ],
+)
+def test_v44_requests_that_model_routes_have_are_metered_and_listed(
+    stack: Stack,
+    method: str,
+    path: str,
+    is_metered: bool,  # noqa: FBT001
+    is_listed: bool,  # noqa: FBT001
+) -> None:
+    stack.begin(method, f"/upstream/alpha{path}?x=1", headers={"Accept-Encoding": "br, gzip"})
+    [exchange] = stack.daemon.observers.ledger.exchanges()
+    assert (exchange.passage.is_metered, exchange.passage.is_listed) == (is_metered, is_listed)
+    assert exchange.path == path
+    encodings = b"gzip" if is_metered else b"br, gzip"
+    assert b"\r\nAccept-Encoding: %b\r\n" % encodings in stack.accept().take()
+
+
+# --------------------------------------------------------------------------- 1xx and trailers
+
+
+def test_interim_answers_and_trailers_pass(stack: Stack) -> None:
+    client = stack.begin("GET", "/upstream/alpha/x", headers={"TE": "trailers, gzip"})
+    server = stack.accept()
+    assert b"\r\nTE: trailers\r\n" in server.take()
+    server.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n")
+    assert client.take() == b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"
+    server.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Sum: 7\r\n\r\n")
+    assert client.take().endswith(b"\r\n\r\n1\r\na\r\n0\r\nX-Sum: 7\r\n\r\n")
+
+
+def test_trailers_of_a_request_pass(stack: Stack) -> None:
+    client = stack.begin("POST", "/upstream/alpha/x", headers={"Transfer-Encoding": "chunked"})
+    client.send(b"1\r\na\r\n0\r\nX-Sum: 7\r\n\r\n")
+    assert stack.accept().take().endswith(b"\r\n\r\n1\r\na\r\n0\r\nX-Sum: 7\r\n\r\n")
