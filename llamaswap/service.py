@@ -46,8 +46,10 @@ from llamaswap.telemetry.logs import Logs
 from llamaswap.telemetry.stdout import NonBlockingWriter
 from llamaswap.watch import Picture, Watcher, take_picture
 from llamaswap.web.app import App
+from llamaswap.web.assets import INDEX
 from llamaswap.web.edge import EdgeSite
 from llamaswap.web.observers import Observers
+from llamaswap.web.ui import ui_folder
 
 _DESCRIPTORS: Final = 1 << 20
 """Open files that we ask for; each waiting client needs one, each stream two."""
@@ -208,6 +210,8 @@ class DaemonService(Service):
     def _announce(self) -> None:
         bound = getattr(self._port.getHost(), "port", 0) if self._port is not None else 0
         self._log.info("listening on {url}", url=self._listen.url(bound))
+        if not (ui_folder(self.config) / INDEX).is_file():
+            self._log.info("no files of a web UI; /ui/ is a plain page")
         if not self._listen.is_loopback:
             self._log.info("other hosts can reach this address; -listen 127.0.0.1:{port} keeps them out", port=bound)
 

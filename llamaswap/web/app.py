@@ -34,6 +34,7 @@ from llamaswap.web.plans import CurrentPlans
 from llamaswap.web.profiles import ProfileRoutes
 from llamaswap.web.relay import Relay
 from llamaswap.web.selectors import Selectors
+from llamaswap.web.ui import UIRoutes
 from llamaswap.web.upstream import UpstreamRoutes
 
 _NOT_FOUND: Final = "404 page not found\n"
@@ -41,8 +42,8 @@ _UI: Final = b"/ui"
 _GUARDED: Final = (b"/v1/", b"/models", b"/running", b"/unload", b"/ui/", b"/metrics", b"/logs", b"/comfyui", b"/api/")
 """Paths below these need a key, besides those of the direct routes and of ``/upstream/``."""
 
-_NAMING: Final = (b"/api/", b"/logs/")
-"""Below these, of the guarded paths, the name of a model may be written with escapes."""
+_NAMING: Final = (b"/api/", b"/logs/", b"/ui/")
+"""Below these, of the guarded paths, a name may be written with escapes."""
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
 _CORS_METHODS: Final = b"GET, POST, PUT, PATCH, DELETE, OPTIONS"
@@ -77,6 +78,7 @@ class App:
         self._comfyui = ComfyUIRoutes(daemon, relay)
         self._comfyui.register(self.klein)
         self._register_logs(LogRoutes(daemon))
+        UIRoutes(daemon).register(self.klein)
         self.klein.route("/", methods=["GET"], endpoint="/")(_to_ui)
         self.klein.route("/upstream", methods=["GET"], endpoint="/upstream")(_to_models_page)
         self.klein.handle_errors(LlamaSwapError)(_failed)

@@ -83,7 +83,8 @@ def test_redirects_escape_what_they_show(stack: Stack) -> None:
         "/%FF",
         "/v1/models/alpha",
         "/v/infill",
-        "/ui/",
+        "/ui/missing.js",
+        "/favicon.ico",
     ],
 )
 def test_unknown_paths(stack: Stack, path: str) -> None:
