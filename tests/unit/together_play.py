@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from llamaswap.config.schema import ModelConfig, Timeouts
+from llamaswap.core.messages import Reconfigured
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.setparser import build_matrix
 from llamaswap.core.values import (
@@ -48,6 +49,7 @@ TTL_SECONDS: Final = {"a": 1, "c": 2}
 PRIORITY: Final = {"d": 1}
 GRACE_SECONDS: Final = 9
 WAIT_SECONDS: Final = 3.0
+DRAIN_SECONDS: Final = 4.0
 FACTS: Final = {m: ModelFacts(m, limit=LIMIT, priority=PRIORITY.get(m, 0)) for m in MODELS}
 
 LAYOUTS: Final[Mapping[str, Callable[[], ISwapPlanner]]] = {
@@ -224,6 +226,7 @@ class TogetherPlay:
         self.launchers = {m: Launcher(self.clock) for m in MODELS}
         self.agents = {m: FakeAgent() for m in MODELS}
         self.ears = {m: Ear(self, self.clock) for m in MODELS}
+        self.present = set(MODELS)
         self.upstreams = {m: self._make_upstream(m) for m in MODELS}
         self.router.adopt(self.upstreams)
         self.clients: list[Client] = []
@@ -312,14 +315,15 @@ class TogetherPlay:
 
     def _rough_moves(self) -> list[str]:
         some = self.launchers[MODELS[0]]
-        moves = [f"launchers {manner}" for manner in Launcher.MANNERS if manner != some.manner]
+        moves = [] if self.is_shutting_down else ["reload none"]
+        moves += [f"launchers {manner}" for manner in Launcher.MANNERS if manner != some.manner]
         moves += ["wait 6", "unload all", "servers defy" if some.obeys else "servers obey"]
         moves += ["planner waits"] if not self.planner.is_waiting else []
         moves += ["forget unload"] if self.pending else []
         return moves
 
     def _calm_moves(self, model: ModelId) -> list[str]:
-        moves = ["ask", "hasty"]
+        moves = ["ask", "hasty"] if model in self.present else []
         moves += ["hang-up"] if self._of("waiting", model) else []
         moves += ["answered", "answered"] if self._of("served", model) else []
         moves += ["launched"] if self.launchers[model].is_pending else []
@@ -329,7 +333,9 @@ class TogetherPlay:
         return [*moves, "gone"] if server is not None and server.is_asked else moves
 
     def _rough_moves_of(self, model: ModelId) -> list[str]:
-        moves = ["stubborn", "load", "preload", "unload"]
+        moves = ["stubborn", "load", "preload", "unload"] if model in self.present else []
+        if not self.is_shutting_down:
+            moves += ["restart", *(["remove"] if len(self.present) > 1 else [])] if model in self.present else ["add"]
         moves += ["hang-up-last"] if self._of("waiting", model) else []
         moves += ["launched-dead", "launch-fails"] if self.launchers[model].is_pending else []
         moves += ["gives-up-oddly"] if self.launchers[model].giving_up else []
@@ -364,7 +370,8 @@ class TogetherPlay:
             "launchers": lambda: self._set_launchers("manner", last),
             "servers": lambda: self._set_launchers("obeys", last == "obey"),
             "planner": lambda: setattr(self.planner, "is_waiting", last == "waits"),
-            "unload": lambda: self._unload(*MODELS),
+            "unload": lambda: self._unload(*self.router.supervisors),
+            "reload": self._reload,
             "forget": self._forget,
             "begin": self._begin_shutdown,
             "stop": lambda: self._stop_all(float(last)),
@@ -378,6 +385,9 @@ class TogetherPlay:
             "load": lambda: self._borrow(model, SwapReason.USER),
             "preload": lambda: self._borrow(model, SwapReason.PRELOAD),
             "unload": lambda: self._unload(model),
+            "restart": lambda: self._reload(restarted=model),
+            "remove": lambda: self._reload(removed=model),
+            "add": lambda: self._reload(added=model),
             "hang-up": lambda: self._leave(waiting[0]),
             "hang-up-last": lambda: self._leave(waiting[-1]),
             "answered": lambda: self._leave(served[0]),
@@ -439,6 +449,23 @@ class TogetherPlay:
         older = [server for model in models for server in self.launchers[model].servers]
         self._expect_end(self.router.unload(models), GRACE_SECONDS, older, "unload")
 
+    def _reload(self, restarted: str = "", removed: str = "", added: str = "") -> None:
+        """Have another configuration, in which one model is another, gone, or back."""
+        self.present = {m for m in MODELS if m == added or (m in self.present and m != removed)}
+        if added and ModelId(added) not in self.router.supervisors:
+            self.ears[ModelId(added)] = Ear(self, self.clock)
+            self.upstreams[ModelId(added)] = self._make_upstream(ModelId(added))
+        event = Reconfigured(
+            facts={m: FACTS[m] for m in sorted(self.present)},
+            planner=self.planner,
+            planner_name="another",
+            restarted=frozenset(ModelId(m) for m in [restarted] if m),
+            removed=frozenset(ModelId(m) for m in [removed] if m),
+            drain_seconds=DRAIN_SECONDS,
+            at_mono=self.clock.seconds(),
+        )
+        self.router.reconfigure({m: self.upstreams[m] for m in self.present}, event)
+
     def _begin_shutdown(self) -> None:
         self.is_shutting_down = True
         self.router.begin_shutdown()
@@ -497,9 +524,10 @@ class TogetherPlay:
         for model in MODELS:
             served = {c.request_id for c in self._of("served", model)}
             waiting = {c.request_id for c in self._of("waiting", model)}
-            assert book._in_flight[model] == served, f"I1: in flight for {model}"
-            assert book._reserved[model] == served | waiting, f"I1: reserved for {model}"
-            assert len(book._reserved[model]) <= LIMIT, "I1: the limit"
+            reserved = book._reserved.get(model, set())
+            assert book._in_flight.get(model, set()) == served, f"I1: in flight for {model}"
+            assert reserved == served | waiting, f"I1: reserved for {model}"
+            assert len(reserved) <= LIMIT, "I1: the limit"
         assert set(self.router._waiters) == {c.request_id for c in self.clients}, "I2"
         by_id = {c.request_id: c for c in self.clients}
         queue = [by_id[request.id] for request in book.queue]
@@ -508,7 +536,9 @@ class TogetherPlay:
         for position, client in enumerate(queue, 1):
             assert isinstance(client, Borrower) or client.position == position, "I8: positions are 1..n"
         wake = self.router._wake
-        is_active = self.scheduler._swaps or self.scheduler._departures._unloads or any(map(book.in_flight, MODELS))
+        is_active = (
+            self.scheduler._swaps or self.scheduler._departures._unloads or any(map(book._in_flight.get, MODELS))
+        )
         assert not queue or is_active or (wake is not None and wake.active()), "I6: the queue sleeps for ever"
         for client in queue:
             recheck = self.planner.rechecks.get(client.model)
@@ -517,7 +547,7 @@ class TogetherPlay:
             assert is_held or not is_late, "I6: a planner that wants to be asked again is not"
 
     def _check_views(self) -> None:
-        for model, upstream in self.upstreams.items():
+        for model, upstream in self.router.supervisors.items():
             up = self.scheduler._up.get(model)
             is_same = up is None or (upstream.state is ProcessState.READY and upstream.generation == up.generation)
             assert is_same, f"the scheduler believes in {model}, which is {upstream.state}"
@@ -539,6 +569,9 @@ class TogetherPlay:
         for move in ("planner decides", "launchers quick", "servers obey"):
             self.make(move)
         if not self.is_shutting_down:
+            for model in MODELS:
+                if model not in self.present:
+                    self.make(f"add {model}")
             self._come_to_rest()
             for model in MODELS:
                 client = self.ask(model, "ask")
@@ -599,6 +632,7 @@ class TogetherPlay:
             frozenset(scheduler._departures._unloads.values()),
             self.is_shutting_down,
             self.is_stopping_all,
+            frozenset(self.present),
             self.planner.is_waiting,
         )
 
