@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from llamaswap.demo import anthropic, openai
+from llamaswap.demo import anthropic, media, openai
 from llamaswap.demo.generation import Engine
 from llamaswap.demo.http import Answer, Request, RequestError, json_answer
 from llamaswap.demo.responses import responses
@@ -51,7 +51,7 @@ class DemoServer:
         route = _POST.get(path)
         if route is None:
             raise RequestError(404, "File Not Found", "not_found_error")
-        return await route(self._engine, _payload_of(request.body))
+        return await route(self._engine, _payload_of(request))
 
     def _get(self, path: str) -> Answer:
         match path:
@@ -59,6 +59,8 @@ class DemoServer:
                 return json_answer({"status": "ok"})
             case "/models":
                 return json_answer({"object": "list", "data": [self._model()]})
+            case "/audio/voices":
+                return media.voices()
             case "/props":
                 return json_answer(self._props())
             case "/slots":
@@ -112,6 +114,10 @@ _POST: Final[Mapping[str, Callable[[Engine, openai.Payload], Awaitable[Answer]]]
     "/chat/completions": openai.chat_completions,
     "/completions": openai.completions,
     "/embeddings": openai.embeddings,
+    "/images/generations": media.image_generations,
+    "/images/edits": media.image_edits,
+    "/audio/speech": media.speech,
+    "/audio/transcriptions": media.transcriptions,
     "/responses": responses,
     "/messages": anthropic.messages,
     "/messages/count_tokens": anthropic.count_tokens,
@@ -127,9 +133,12 @@ def _refusal(path: str, error: RequestError) -> Answer:
     return json_answer({"error": {"code": error.status, **fields}}, error.status)
 
 
-def _payload_of(body: bytes) -> openai.Payload:
+def _payload_of(request: Request) -> openai.Payload:
+    content_type = request.headers.get("content-type", "")
+    if content_type.lower().startswith("multipart/form-data"):
+        return media.form_of(request.body, content_type)
     try:
-        payload = json.loads(body)
+        payload = json.loads(request.body)
     except ValueError as error:
         raise RequestError(400, f"invalid JSON: {error}") from error
     if not isinstance(payload, dict):

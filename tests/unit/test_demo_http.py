@@ -13,6 +13,7 @@ from llamaswap.config.load import load
 from llamaswap.demo.config import demo_configuration
 from llamaswap.demo.generation import Engine
 from llamaswap.demo.http import Answer, Connection, Request, event_stream
+from llamaswap.demo.media import form_of
 from llamaswap.demo.server import DemoServer
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -248,3 +249,28 @@ def test_the_configuration_names_the_interpreter_and_loads(tmp_path: Path) -> No
     assert all(model.argv[:3] == (interpreter, "-m", "llamaswap.demo") for model in config.models.values())
     group = config.router.groups["one-at-a-time"]
     assert sorted(group.members) == ["coder", "large", "small"]
+
+
+def test_a_form_may_bring_files() -> None:
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nx\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="image"; filename="name"\r\n\r\na\r\n--c\r\n--b--\r\n'
+    )
+    assert form_of(body, 'multipart/form-data; boundary="b"') == {"prompt": "x", "image": b"a\r\n--c"}
+
+
+@pytest.mark.parametrize(
+    ("path", "payload"),
+    [
+        ("/v1/images/generations", {}),
+        ("/v1/images/edits", {"prompt": "x", "image": "no file"}),
+        ("/v1/audio/speech", {"input": 5}),
+        ("/v1/audio/transcriptions", {}),
+    ],
+)
+def test_media_routes_refuse_what_lacks_its_matter(path: str, payload: object) -> None:
+    assert answer_to(post(path, payload))[0] == 400
+
+
+def test_the_voices() -> None:
+    assert answer_to(b"GET /v1/audio/voices HTTP/1.1\r\n\r\n") == (200, {"voices": ["keeper", "baker"]})
