@@ -15,9 +15,7 @@ from tests.integration.vector_world import CONFIG_A, CONFIG_B, Asker
 
 WAITING: Final = {
     "test_v08_head_of_the_performance",
-    "test_v16_a_selector_in_a_query",
     "test_v18_who_asks_for_no_encoding_gets_none",
-    "test_v25_d10_selectors_and_pins_in_urlencoded_forms",
     "test_v31_d3_a_server_that_hangs_up_without_an_answer",
     "test_v32_d2_a_stream_that_breaks_off_says_so",
     "test_v38_a_peer_gets_its_own_request",
@@ -25,7 +23,6 @@ WAITING: Final = {
     "test_v40_a_peer_that_is_not_there",
     "test_v44_a_body_that_passes_untouched_is_metered",
     "test_v50_a_profile",
-    "test_v51_choosing_a_profile",
     "test_v58_token_figures_of_every_engine",
     "test_v59_wrong_questions_about_the_activity",
     "test_v60_a_capture",

@@ -24,7 +24,7 @@ def test_kleins_routes_work_as_ever(edge: Edge) -> None:
         return b"done"
 
     edge.klein = handle
-    reply = edge.ask(post(b"abc", "/klein?q=1&q=2&e", "X-A: 1\r\n"))
+    reply = edge.ask(post(b"abc", "/klein?q=1&q=2&e=", "X-A: 1\r\n"))
     assert seen == [({b"q": [b"1", b"2"], b"e": [b""]}, b"abc", ["1"])]
     assert b"\r\nX-B: 2\r\n" in reply
     assert reply.count(b"\r\nDate: ") == 1
@@ -111,3 +111,15 @@ def test_producers_of_klein_routes_are_told_when_the_client_is_slow(edge: Edge) 
     with pytest.raises(ValueError, match="push"):
         request.channel.registerProducer(Producer(), False)
     end.close()
+
+
+def test_a_query_may_hold_any_bytes(edge: Edge) -> None:
+    seen: list[Any] = []
+
+    def handle(request: Any) -> bytes:
+        seen.append(request.args)
+        return b"done"
+
+    edge.klein = handle
+    assert b"done" in edge.ask(get("/klein?%C2%B0=%FF&x;=&&=&y"))
+    assert seen == [{b"\xc2\xb0": [b"\xff"], b"": [b"", b""]}]

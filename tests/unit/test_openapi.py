@@ -1,0 +1,67 @@
+"""``doc/reference/openapi.yaml`` names the routes that there are, and no others."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+from unittest.mock import create_autospec
+
+import yaml
+
+from llamaswap.web.app import App
+from llamaswap.web.daemon import Daemon
+
+DOCUMENT: Final = Path(__file__).parents[2] / "doc" / "reference" / "openapi.yaml"
+OURS: Final = ("/api/", "/v1/models", "/models", "/running", "/unload", "/health", "/wol-health", "/logs")
+
+LATER: Final = {
+    "/api/captures/{id}",
+    "/api/events",
+    "/api/hardware",
+    "/api/metrics",
+    "/api/metrics/activity",
+    "/api/metrics/stats",
+    "/api/models/{model}/metrics",
+    "/api/performance",
+    "/api/plan",
+    "/api/planner",
+    "/api/prometheus/targets",
+    "/api/queue",
+    "/api/ready",
+    "/api/swaps",
+    "/api/timeline",
+}
+"""Paths that are described already, and have no route yet."""
+
+
+def documented() -> set[tuple[str, str]]:
+    """Give the methods and paths of the document, names of parameters left out."""
+    paths = yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))["paths"]
+    return {
+        (method.upper(), re.sub(r"{\w+}", "{}", path))
+        for path, operations in paths.items()
+        for method in operations
+        if path not in LATER
+    }
+
+
+def registered() -> set[tuple[str, str]]:
+    """Give the methods and paths of our own routes; HEAD goes with GET, and a slash before nothing with its path."""
+    rules = App(create_autospec(Daemon)).klein.url_map.iter_rules()
+    return {
+        (method, re.sub(r"<[^>]+>", "{}", rule.rule).rstrip("/"))
+        for rule in rules
+        for method in (rule.methods or set()) - {"HEAD"}
+        if rule.rule.startswith(OURS)
+    }
+
+
+def test_every_route_is_described() -> None:
+    later = {re.sub(r"{\w+}", "{}", path) for path in LATER}
+    missing = {(method, path) for method, path in registered() - documented() if path not in later}
+    assert not missing, f"doc/reference/openapi.yaml lacks {sorted(missing)}"
+
+
+def test_what_is_described_is_a_route() -> None:
+    assert not documented() - registered()
