@@ -117,7 +117,6 @@ NOT_YET = {
     "captureBuffer",
     "metrics",
     "metricsMaxInMemory",
-    "peers",
     "performance",
     "store",
     "ui.path",

@@ -176,6 +176,15 @@ class UpstreamUnreachableError(LlamaSwapError):
     code = "upstream_unreachable"
 
 
+class PeerError(LlamaSwapError):
+    """The connection to a peer failed before it answered."""
+
+    status = 502
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(f"peer proxy error: {cause}")
+
+
 class UpstreamDisconnectedError(LlamaSwapError):
     """The model's server went away in the middle of its answer."""
 

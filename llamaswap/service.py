@@ -37,6 +37,7 @@ from llamaswap.process.upstream import Upstream
 from llamaswap.process.zombies import ZombieReaper
 from llamaswap.proxy.agent import HopAgent
 from llamaswap.proxy.hop import HopPool
+from llamaswap.proxy.peers import Peers
 from llamaswap.registry import build_planner
 from llamaswap.reload import Prepared, Reload, Source, Trigger
 from llamaswap.router import Router
@@ -73,6 +74,7 @@ class DaemonService(Service):
         config: The active configuration.
         observers: What looks on.
         logs: All logs.
+        peers: The ways to other servers.
         router: Decides and dispatches.
         takes_log: Whether the runner's log shall be ours.
     """
@@ -106,6 +108,7 @@ class DaemonService(Service):
         self.router: Router[Upstream, HopPool] = Router(
             scheduler, reactor, self._make_pool, self.logs.forget, self.observers.bus.publish
         )
+        self.peers = Peers(reactor, config.peers)
         self._agent = HopAgent(reactor)
         origin = f"{source.path or ''}\n{source.directory or ''}"
         state_path = run_file_path(config.state_dir, os.environ, origin, listen.host, str(listen.port))
@@ -254,6 +257,7 @@ class DaemonService(Service):
         before, self.config = self.config, prepared.config
         upstreams = {m.id: self._configured(m) for m in self.config.models.values()}
         self.logs.apply(self.config)
+        self.peers.apply(self.config.peers)
         self._site.change_limits(self.config.http)
         self._shutdown.reserve(longest_grace_seconds(self.config))
         event = Reconfigured(
@@ -308,6 +312,7 @@ class DaemonService(Service):
         if self._preloading is not None:
             self._preloading.cancel()
         self.router.begin_shutdown()
+        self.peers.refuse()
         self.logs.end_readers()
         self.observers.end_readers()
 
@@ -320,10 +325,15 @@ class DaemonService(Service):
 
     def drained(self) -> Deferred[None]:
         """See :class:`llamaswap.shutdown.Ending`."""
-        return self.router.drained()
+        return Deferred.fromCoroutine(self._drained())
+
+    async def _drained(self) -> None:
+        await self.router.drained()
+        await self.observers.ledger.drained()
 
     def stop_all(self, grace_seconds: float) -> Deferred[None]:
         """See :class:`llamaswap.shutdown.Ending`."""
+        self.peers.close()
         stopped = self.router.stop_all(grace_seconds)
         return stopped.addCallback(lambda _: Deferred.fromCoroutine(self.observers.stop()))
 
@@ -352,7 +362,6 @@ def not_yet(config: Config) -> list[str]:
     """Name what is configured and has no effect in this version, so that nobody relies on it."""
     default = Config()
     asked = {
-        "peers": bool(config.peers),
         "maxWait": config.scheduler.max_wait_seconds != default.scheduler.max_wait_seconds,
         "maxWaitPerModel": bool(config.scheduler.max_wait_per_model_seconds),
         "maxDrain": bool(config.scheduler.max_drain_seconds),

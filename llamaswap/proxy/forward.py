@@ -12,7 +12,7 @@ from llamaswap.core.values import RequestId
 from llamaswap.errors import LlamaSwapError
 from llamaswap.proxy.connection import StreamedBody
 from llamaswap.proxy.framing import LAST_CHUNK, ChunkedBody, chunk
-from llamaswap.proxy.headers import SWITCHING_PROTOCOLS, Fields, ResponseHead, answer_head, request_head
+from llamaswap.proxy.headers import SWITCHING_PROTOCOLS, Fields, ResponseHead, answer_head
 from llamaswap.proxy.hop import HopCall, HopPool
 
 Convert = Callable[[bytes, bool], bytes]
@@ -165,12 +165,11 @@ class Forwarding:
         if self.is_ended:
             return
         client = self._client
-        head = request_head(
+        head = pool.request_head(
             self._method,
-            pool.target(self._target),
+            self._target,
             self._headers,
             client_host=client.client_host,
-            default_host=pool.host,
             body_length=len(self._body) if isinstance(self._body, bytes) else self._body.length,
             is_metered=self._is_metered,
             more=_more_fields(client),

@@ -100,19 +100,19 @@ def request_head(
     target: bytes,
     fields: Fields,
     *,
-    client_host: bytes,
+    client_host: bytes | None,
     default_host: bytes,
     body_length: int | None,
     is_metered: bool,
     more: Iterable[tuple[bytes, bytes]] = (),
 ) -> bytes:
-    """Make the head that a local upstream gets.
+    """Make the head that an upstream gets.
 
     Args:
         method: As received.
         target: Path and query, as they go out.
         fields: As received.
-        client_host: The client's address, without port.
+        client_host: The client's address, without port; ``None`` = not told, nor whom the request passed before.
         default_host: For ``Host`` where the client sent none.
         body_length: Length of the body; ``None`` = chunked, and sent on as it comes.
         is_metered: Whether the answer must be readable for us.
@@ -131,13 +131,14 @@ def request_head(
             kept.append(b"%b: %b" % field)
     if b"connection" in special:
         kept = _without_named(kept, special[b"connection"])
-    hops = [*special.get(b"x-forwarded-for", ()), client_host]
     lines = [
         b"%b %b HTTP/1.1" % (method, target),
         b"Host: %b" % (special[b"host"][0] if b"host" in special else default_host),
         *kept,
-        b"X-Forwarded-For: %b" % b", ".join(hops),
     ]
+    if client_host is not None:
+        hops = [*special.get(b"x-forwarded-for", ()), client_host]
+        lines.append(b"X-Forwarded-For: %b" % b", ".join(hops))
     encodings = b", ".join(special.get(b"accept-encoding", ()))
     if is_metered:
         encodings = metered_encodings(encodings)

@@ -7,8 +7,8 @@ is made for a request that finds an idle connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol, cast
 from urllib.parse import quote, urlsplit
 
 from twisted.internet.interfaces import IAddress, IConnector, IDelayedCall
@@ -20,6 +20,8 @@ from twisted.python.failure import Failure
 from llamaswap.config.schema import Timeouts
 from llamaswap.errors import LlamaSwapError, UpstreamDisconnectedError, UpstreamUnreachableError
 from llamaswap.proxy.connection import HopConnection, ResponseTaker, StreamedBody, is_repeatable
+from llamaswap.proxy.headers import Fields, request_head
+from llamaswap.proxy.secure import SecureConnection
 
 IDLE_SECONDS: Final = 4.0
 """Longest rest of a connection: llama-server closes after about 5 seconds."""
@@ -53,13 +55,24 @@ class HopPool:
         reactor: Opens connections and gives the time.
         base_url: Such as ``http://localhost:5800/base?key=1``; path and query come before those of requests.
         timeouts: See :class:`~llamaswap.config.schema.Timeouts`.
+        idle_seconds: Longest rest of a connection; 0 = without limit.
+        trust: An ``IOpenSSLTrustRoot`` for ``https``; ``None`` = whom the system trusts.
 
     Attributes:
         host: For requests without a ``Host``.
         timeouts: As given.
+        is_closed: Whether nothing goes on here any more.
     """
 
-    def __init__(self, reactor: HopReactor, base_url: str, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        reactor: HopReactor,
+        base_url: str,
+        timeouts: Timeouts,
+        *,
+        idle_seconds: float = IDLE_SECONDS,
+        trust: Any = None,
+    ) -> None:
         parts = urlsplit(base_url)
         self.host = parts.netloc.rpartition("@")[2].encode("idna")
         self.timeouts = timeouts
@@ -67,12 +80,38 @@ class HopPool:
         self._hostname = (parts.hostname or "localhost").encode("idna").decode("ascii")
         self._port = parts.port or _PORTS.get(parts.scheme, 80)
         self._is_tls = parts.scheme == "https"
+        self._trust = trust
+        self._tls: Any = None  # made once: reading the certificates of all authorities takes its time
+        self._idle_seconds = idle_seconds
         self._path = quote(parts.path.rstrip("/"), safe=_PLAIN).encode("ascii")
         self._query = quote(parts.query, safe=_PLAIN + "?").encode("ascii")
         self._idle: list[HopConnection] = []  # the one used last is the last
         self._calls: set[HopCall] = set()
         self._reaper: IDelayedCall | None = None
-        self._is_closed = False
+        self.is_closed = self._is_retired = False
+
+    def request_head(
+        self,
+        method: bytes,
+        target: bytes,
+        fields: Fields,
+        *,
+        client_host: bytes,
+        body_length: int | None,
+        is_metered: bool,
+        more: Iterable[tuple[bytes, bytes]] = (),
+    ) -> bytes:
+        """Make the head that the upstream gets; see :func:`~llamaswap.proxy.headers.request_head`."""
+        return request_head(
+            method,
+            self.target(target),
+            fields,
+            client_host=client_host,
+            default_host=self.host,
+            body_length=body_length,
+            is_metered=is_metered,
+            more=more,
+        )
 
     def target(self, target: bytes) -> bytes:
         """Join a request's path and query to those of the base URL."""
@@ -84,7 +123,7 @@ class HopPool:
 
     def close(self) -> None:
         """Drop idle connections, and fail the exchanges under way: the generation is over."""
-        self._is_closed = True
+        self.is_closed = True
         if self._reaper is not None:
             self._reaper.cancel()
             self._reaper = None
@@ -98,11 +137,17 @@ class HopPool:
                 else UpstreamUnreachableError("the upstream was stopped"),
             )
 
+    def retire(self) -> None:
+        """Close when the last of the exchanges under way has ended; there will be no others."""
+        self._is_retired = True
+        if not self._calls:
+            self.close()
+
     # ----------------------------------------------------------------- for calls and connections
 
     def serve(self, call: HopCall) -> None:
         """Give a call its connection, in this turn where one is idle."""
-        if self._is_closed:
+        if self.is_closed:
             call.fail(UpstreamUnreachableError("the upstream was stopped"))
             return
         self._calls.add(call)
@@ -127,11 +172,36 @@ class HopPool:
     def _secured(self, factory: ClientFactory) -> Any:
         if not self._is_tls:
             return factory
-        return TLSMemoryBIOFactory(optionsForClientTLS(self._hostname), True, factory)  # noqa: FBT003
+        self._prepare()
+        return TLSMemoryBIOFactory(self._tls, True, factory, clock=cast("Any", self._reactor))  # noqa: FBT003
+
+    def _prepare(self) -> None:
+        """Make what TLS needs, if it is needed.
+
+        Raises:
+            ValueError: No certificate can be for this host.
+        """
+        if self._is_tls and self._tls is None:
+            self._tls = optionsForClientTLS(self._hostname, trustRoot=self._trust)
+
+    def connection(self, call: HopCall) -> HopConnection:
+        """Make the protocol of a connection that a call waits for."""
+        limits = self.timeouts
+        if not self._is_tls:
+            return HopConnection(self, call.use, limits.keepalive_seconds)
+        return SecureConnection(
+            self,
+            call.use,
+            call.fail,
+            keepalive_seconds=limits.keepalive_seconds,
+            handshake_seconds=limits.tls_handshake_seconds,
+        )
 
     def forget(self, call: HopCall) -> None:
         """Take note that a call has ended."""
         self._calls.discard(call)
+        if self._is_retired and not self._calls:
+            self.close()
 
     def call_later(self, delay_seconds: float, function: Callable[[], None]) -> IDelayedCall:
         """Call something later."""
@@ -143,17 +213,21 @@ class HopPool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if self._reactor.seconds() - connection.idle_since_mono <= IDLE_SECONDS and connection.is_usable():
+            rest_seconds = self._reactor.seconds() - connection.idle_since_mono
+            if (rest_seconds <= self._idle_seconds or not self._idle_seconds) and connection.is_usable():
                 return connection
             connection.give_up()
         return None
 
     def connection_free(self, connection: HopConnection) -> None:
         """See :class:`~llamaswap.proxy.connection.Owner`."""
+        if self.is_closed:
+            connection.give_up()
+            return
         connection.idle_since_mono = self._reactor.seconds()
         self._idle.append(connection)
-        if self._reaper is None:
-            self._reaper = self._reactor.callLater(IDLE_SECONDS, self._reap)
+        if self._reaper is None and self._idle_seconds:
+            self._reaper = self._reactor.callLater(self._idle_seconds, self._reap)
 
     def connection_gone(self, connection: HopConnection) -> None:
         """See :class:`~llamaswap.proxy.connection.Owner`."""
@@ -164,13 +238,13 @@ class HopPool:
         """Drop what has rested for too long; come back when the next one will have."""
         self._reaper = None
         now = self._reactor.seconds()
-        fresh = [c for c in self._idle if now - c.idle_since_mono < IDLE_SECONDS]
-        stale = [c for c in self._idle if now - c.idle_since_mono >= IDLE_SECONDS]
+        fresh = [c for c in self._idle if now - c.idle_since_mono < self._idle_seconds]
+        stale = [c for c in self._idle if now - c.idle_since_mono >= self._idle_seconds]
         self._idle = fresh
         for connection in stale:
             connection.give_up()
         if fresh:
-            self._reaper = self._reactor.callLater(fresh[0].idle_since_mono + IDLE_SECONDS - now, self._reap)
+            self._reaper = self._reactor.callLater(fresh[0].idle_since_mono + self._idle_seconds - now, self._reap)
 
 
 class HopCall:
@@ -336,7 +410,7 @@ class _Dialer(ClientFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> HopConnection:  # noqa: ARG002 - Twisted's signature
         """Make the connection's protocol."""
-        return HopConnection(self._pool, self._call.use, self._pool.timeouts.keepalive_seconds)
+        return self._pool.connection(self._call)
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:  # noqa: ARG002
         """Try the next host, or give up."""

@@ -12,6 +12,7 @@ from llamaswap.core.snapshot import UpstreamSnapshot
 from llamaswap.core.values import ModelId, ProcessState, RequestId, StopReason, SwapReason
 from llamaswap.loan import Loan
 from llamaswap.proxy.hop import HopPool
+from llamaswap.proxy.peers import Peers
 from llamaswap.router import Waiter
 from llamaswap.telemetry.logs import Logs
 from llamaswap.web.observers import Observers
@@ -64,6 +65,10 @@ class Daemon(Protocol):
     @property
     def router(self) -> WebRouter:
         """The router, the same for the daemon's whole life."""
+
+    @property
+    def peers(self) -> Peers:
+        """The ways to other servers."""
 
     @property
     def logs(self) -> Logs:

@@ -9,6 +9,8 @@ from enum import StrEnum
 from itertools import count
 from typing import NamedTuple, Protocol
 
+from twisted.internet.defer import Deferred
+
 from llamaswap.config.schema import Peer
 from llamaswap.errors import LlamaSwapError, RequestCancelledError
 from llamaswap.proxy.connection import StreamedBody
@@ -199,6 +201,7 @@ class Ledger:
         # What is listed has ids of its own, so that those which clients see follow each other.
         self._ids, self._hidden_ids = count(1), count(-1, -1)
         self._under_way: dict[int, Exchange] = {}
+        self._idle: list[Deferred[None]] = []
 
     def begin(self, request: EdgeRequest, passage: Passage) -> Exchange:
         """Enter a request whose model was found."""
@@ -219,6 +222,24 @@ class Ledger:
         if exchange.passage.on_end is not None:
             exchange.passage.on_end()
         self._bus.publish(ExchangeEnded(exchange))
+
+        if not self._under_way:
+            waiting, self._idle = self._idle, []
+            for waiter in waiting:
+                waiter.callback(None)
+
+    def drained(self) -> Deferred[None]:
+        """Give a Deferred that fires with ``None`` when no exchange is left; never fails; may be cancelled."""
+        done: Deferred[None] = Deferred(self._forget_idle)
+        if self._under_way:
+            self._idle.append(done)
+        else:
+            done.callback(None)
+        return done
+
+    def _forget_idle(self, waiter: Deferred[None]) -> None:
+        if waiter in self._idle:
+            self._idle.remove(waiter)
 
     def find(self, exchange_id: int) -> Exchange | None:
         """Give an exchange under way."""

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
+from llamaswap.config.schema import Peer
 from llamaswap.core.values import ModelId
-from llamaswap.errors import ConflictError, NotFoundError
+from llamaswap.errors import ConflictError, LlamaSwapError
 from llamaswap.proxy.forward import Forwarding
 from llamaswap.proxy.headers import Fields
 from llamaswap.proxy.loading import REMARKS, LoadingForwarding, Script
+from llamaswap.proxy.peers import PeerForwarding
 from llamaswap.web.auth import Door
 from llamaswap.web.daemon import Daemon
 from llamaswap.web.edge import EdgeRequest
@@ -45,7 +47,8 @@ class Relay:
             ConflictError: It is a websocket that must not start its model.
         """
         if passage.peer is not None:
-            raise NotFoundError("peers are not served yet")
+            self._to_peer(request, passage, passage.peer)
+            return
         config = self._daemon.config
         model = ModelId(passage.model)
         fields = request.fields
@@ -70,9 +73,29 @@ class Relay:
             remarks = REMARKS if config.loading_remarks is None else config.loading_remarks
             forwarding.show(Script(model, remarks, self._random, self._now()), request.site.reactor)
 
+    def _to_peer(self, request: EdgeRequest, passage: Passage, peer: Peer) -> None:
+        """Send a request to another server: nothing is loaded, nothing is waited for."""
+        exchange = self._ledger.begin(request, passage)
+        forwarding = exchange.forwarding = PeerForwarding(
+            request,
+            method=request.method,
+            target=passage.target,
+            headers=request.fields if peer.forward_api_key else self._door.without_key(request.fields),
+            body=passage.body,
+            on_end=_no_end,
+            is_metered=passage.is_metered,
+            witness=exchange,
+        )
+        try:
+            pool = self._daemon.peers.pool(peer.id)
+        except LlamaSwapError as error:
+            forwarding.refused(error)
+        else:
+            forwarding.granted(pool)
+
     def _kind(self, request: EdgeRequest, passage: Passage) -> type[Forwarding]:
         """Choose between a forwarding that waits silently and one that shows what it waits for."""
-        if not passage.wants_stream or passage.peer is not None or not request.path.startswith(_LOADING_PATHS):
+        if not passage.wants_stream or not request.path.startswith(_LOADING_PATHS):
             return Forwarding
         model = self._daemon.config.models[ModelId(passage.model)]
         return LoadingForwarding if model.send_loading_state else Forwarding

@@ -13,7 +13,6 @@ from tests.integration.vectors import Runner, Vector, VectorDaemon, missing_vect
 VECTORS = read_vectors()
 
 HTTP_SURFACE = {
-    "peer-routing",
     "performance-disabled",
     "store-path-created",
 }

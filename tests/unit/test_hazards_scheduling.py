@@ -110,18 +110,31 @@ def test_h58_a_router_without_that_process_refuses_and_goes_on() -> None:
     assert rig.transcript == ["start a"]
 
 
-@pytest.mark.parametrize("name", ["p", "p/remote", "remote", "day", "ghost", "", "a/b", "al/x"])
-def test_h58_known_names_without_a_process_are_not_found(name: str) -> None:
-    config = config_of(
-        ModelConfig(A, aliases=("al",)),
-        peers={"p": Peer("p", "http://127.0.0.1:1", ("remote",))},
-        profiles={"day": Profile("day")},
+def without_a_process() -> Stack:
+    return Stack(
+        config_of(
+            ModelConfig(A, aliases=("al",)),
+            peers={"p": Peer("p", "http://127.0.0.1:1", ("remote",))},
+            profiles={"day": Profile("day")},
+        )
     )
-    stack = Stack(config)
+
+
+@pytest.mark.parametrize("name", ["p", "day", "ghost", "", "a/b", "al/x"])
+def test_h58_known_names_without_a_process_are_not_found(name: str) -> None:
+    stack = without_a_process()
     answer = response_of(stack.post_json("/v1/chat/completions", {"model": name}).take())
     assert answer.status in {400, 404}
     assert not stack.router.entered
     assert stack.ask("GET", "/health").status == 200
+
+
+@pytest.mark.parametrize("name", ["p/remote", "remote"])
+def test_h58_a_model_of_a_peer_is_no_business_of_the_router(name: str) -> None:
+    stack = without_a_process()
+    stack.post_json("/v1/chat/completions", {"model": name})
+    assert not stack.router.entered
+    assert stack.accept().take().startswith(b"POST /v1/chat/completions HTTP/1.1")
 
 
 # --------------------------------------------------------------------------- H59 and H93

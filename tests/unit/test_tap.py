@@ -12,7 +12,7 @@ from twisted.internet.error import CannotListenError
 from twisted.python.usage import UsageError
 
 from llamaswap import cli, tap
-from llamaswap.config.schema import Config, Peer
+from llamaswap.config.schema import Config, SchedulerConfig
 from llamaswap.service import not_yet
 from llamaswap.tap import Options
 
@@ -177,6 +177,5 @@ def test_under_twist_our_lines_replace_its_own_on_standard_output(good: str) -> 
 
 def test_what_has_no_effect_yet_is_named() -> None:
     assert not_yet(Config()) == []
-    peer = Peer("p", "http://127.0.0.1:1", ("m",))
-    said = not_yet(Config(peers={"p": peer}, store_path="x"))
-    assert [line.split(" ")[0] for line in said] == ["peers", "store"]
+    said = not_yet(Config(scheduler=SchedulerConfig(max_wait_seconds=1), store_path="x"))
+    assert [line.split(" ")[0] for line in said] == ["maxWait", "store"]

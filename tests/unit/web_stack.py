@@ -21,6 +21,7 @@ from llamaswap.core.values import Generation, ModelId, ProcessState, RequestId, 
 from llamaswap.errors import LlamaSwapError
 from llamaswap.loan import Loan
 from llamaswap.proxy.hop import HopPool
+from llamaswap.proxy.peers import Peers
 from llamaswap.router import Waiter
 from llamaswap.telemetry.logs import Logs
 from llamaswap.web.app import App
@@ -126,6 +127,7 @@ class FakeDaemon:
 
     def __post_init__(self) -> None:
         self.observers = Observers(self.reactor, self.config)
+        self.peers = Peers(self.reactor, self.config.peers)
 
     def reload_document(self) -> Mapping[str, Any]:
         return {"serial": 1}
