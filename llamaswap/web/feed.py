@@ -58,20 +58,14 @@ class Feed:
         self._due: dict[Kind, float] = {}
         self._flushed: dict[Kind, float] = {}
         self._timer: IDelayedCall | None = None
-        self._profile: str | None = None
+        self._profiles = observers.profiles
         self._row = 0
         self._reloads: list[Mapping[str, Any]] = []
         self._swaps: list[Mapping[str, Any]] = []
         self._counts: list[object] | None = None  # as last told; None = to be told in any case
         self._queue_told = b""
         self._ui = daemon.config.ui
-        self._bus.subscribe(ProfileChanged, self._profile_changed)
         observers.at_end(self.end)
-
-    @property
-    def clients(self) -> int:
-        """How many follow."""
-        return len(self._clients)
 
     # ----------------------------------------------------------------- clients
 
@@ -139,6 +133,7 @@ class Feed:
         self._subscriptions = [
             listen(StateChanged, lambda _: self._states_changed()),
             listen(ConfigChanged, lambda _: self._config_changed()),
+            listen(ProfileChanged, lambda _: self._profile_changed()),
             listen(ReloadChanged, self._reload_changed),
             listen(RowAdded, self._row_added),
             listen(SwapChanged, self._swap_changed),
@@ -175,8 +170,7 @@ class Feed:
             self._mark(Kind.UI)
         self._states_changed()
 
-    def _profile_changed(self, news: ProfileChanged) -> None:
-        self._profile = news.active
+    def _profile_changed(self) -> None:
         self._mark(Kind.PROFILE)
         self._states_changed()
 
@@ -294,7 +288,7 @@ class Feed:
         return message(Kind.UI, {"activity": {"session_id": headers}})
 
     def _profile_message(self) -> bytes:
-        return message(Kind.PROFILE, {"active": self._profile})
+        return message(Kind.PROFILE, {"active": self._profiles.active})
 
     def _queue_messages(self) -> list[bytes]:
         return [message(Kind.QUEUE, self.queue())] if self.queue is not None else []

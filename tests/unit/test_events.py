@@ -14,8 +14,8 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from zope.interface.verify import verifyObject
 
-from llamaswap.config.schema import Capabilities, Config, ModelConfig, Peer, UIConfig
-from llamaswap.core.news import ConfigChanged, ProfileChanged, ReloadChanged, RowAdded, StateChanged, SwapChanged
+from llamaswap.config.schema import Capabilities, Config, ModelConfig, Peer, Profile, UIConfig
+from llamaswap.core.news import ConfigChanged, ReloadChanged, RowAdded, StateChanged, SwapChanged
 from llamaswap.core.snapshot import LoadError, LoadErrorKind, UpstreamSnapshot
 from llamaswap.core.values import Generation, ModelId, ProcessState
 from llamaswap.web.event_client import EventClient
@@ -33,6 +33,7 @@ CONFIG: Final = config_of(
         aliases=("x",),
         capabilities=Capabilities(inputs=("text", "image"), context=9),
     ),
+    profiles={"coding": Profile("coding", "", {})},
     peers={"p": Peer("p", "http://p", ("z", "m"))},
 )
 CHAT: Final = "/v1/chat/completions"
@@ -231,7 +232,7 @@ def test_states_are_told_after_the_turn_and_once(stack: Stack) -> None:
 
 def test_a_profile_is_followed_by_the_states(stack: Stack) -> None:
     reader = Reader(stack)
-    publish(stack, ProfileChanged("coding"))
+    stack.daemon.observers.profiles.select("coding")
     stack.reactor.advance(0)
     messages = reader.take()
     assert kinds(messages) == ["profileChanged", "modelStatus"]
@@ -295,8 +296,8 @@ def test_the_queue_is_told_at_most_every_quarter_of_a_second(stack: Stack) -> No
 
 def app_feed(stack: Stack) -> Any:
     """Give the feed behind the routes."""
-    listeners: list[Any] = stack.daemon.observers.bus._listeners[ProfileChanged]
-    return next(each.__self__ for each in listeners if isinstance(each.__self__, Feed))
+    ends: list[Any] = stack.daemon.observers._ends
+    return next(end.__self__ for end in ends if isinstance(end.__self__, Feed))
 
 
 def timers(stack: Stack) -> list[str]:
@@ -610,3 +611,14 @@ def test_nothing_is_made_that_nobody_wants(stack: Stack, monkeypatch: pytest.Mon
     stack.reactor.advance(2)
     assert made == []
     assert reader.take() == []
+
+
+def test_a_client_of_http_1_0_gets_no_chunks(stack: Stack) -> None:
+    end = stack.connect()
+    end.send(b"GET /api/events?topics=config HTTP/1.0\r\n\r\n")
+    head, _, body = end.take().partition(b"\r\n\r\n")
+    assert b"chunked" not in head.lower()
+    assert b"keep-alive" not in head.lower()
+    assert kinds(parsed(body)) == ["uiConfig", "profileChanged"]
+    stack.daemon.observers.end_readers()
+    assert end.is_closed
