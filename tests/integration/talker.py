@@ -1,6 +1,7 @@
 """A stand-in model server that speaks websocket, for ``test_websockets``.
 
-``/health`` and other plain requests get 200; ``/closed`` gives how tunnels ended, ``/sent`` what a flood has sent.
+``/health`` and other plain requests get 200; ``/closed`` gives how tunnels ended, ``/sent`` what a flood has
+sent, and how much the lazy one has taken.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from websockets.http11 import Request, Response
 
 PIECE_BYTES = 1 << 16
 closed: list[int] = []
-sent = {"messages": 0}
+sent = {"messages": 0, "taken": 0}
 
 
 def plain(connection: ServerConnection, request: Request) -> Response | None:
@@ -60,6 +61,7 @@ async def play(connection: ServerConnection) -> None:
                 if message == "how much?":
                     await connection.send(str(count))
                 count += len(message)
+                sent["taken"] = count
         case _:
             async for message in connection:
                 await connection.send(message)

@@ -156,6 +156,16 @@ def test_a_server_that_reads_slowly_costs_no_memory(daemon: Daemon) -> None:
     assert process.memory_info().rss - before < 32 * MIB
 
 
+def test_what_was_sent_before_the_end_arrives_however_slowly(daemon: Daemon) -> None:
+    with dial(daemon, "alpha/lazy") as tunnel:
+        for _ in range(20):
+            tunnel.send(bytes(MIB))
+        tunnel.socket.shutdown(socket.SHUT_WR)
+        with pytest.raises(ConnectionClosedError):
+            tunnel.recv(PATIENCE_SECONDS)
+    eventually(lambda: daemon.ask("GET", "/upstream/alpha/sent").json()["taken"] == 20 * MIB)
+
+
 def test_a_tunnel_is_a_request(daemon: Daemon) -> None:
     """It keeps its model, and lets go of it when it ends."""
     with dial(daemon) as tunnel:
