@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
-from llamaswap.config.schema import ModelConfig
+from llamaswap.config.schema import ModelConfig, Peer
 from llamaswap.core.values import ModelId, ProcessState
 from llamaswap.proxy.websocket import wanted_upgrade
 from tests.unit.web_stack import End, Stack, config_of, response_of
@@ -23,7 +23,8 @@ def stack() -> Stack:
         ModelConfig(ModelId("alpha"), proxy="http://127.0.0.1:5800"),
         ModelConfig(ModelId("wsign"), proxy="http://127.0.0.1:5800", ignore_websockets=True),
     ]
-    stack = Stack(config_of(*models))
+    peer = Peer("p1", proxy="http://peer.example/base", models=("remote-m",), api_key="secret")
+    stack = Stack(config_of(*models, peers={"p1": peer}))
     stack.be_ready("alpha", "wsign")
     return stack
 
@@ -98,6 +99,26 @@ def test_v48_both_sides_speak_raw(stack: Stack, target: str) -> None:
         assert server.take() == piece
         server.send(piece)
         assert client.take() == piece
+
+
+@pytest.mark.parametrize(
+    ("target", "sent"),
+    [("/upstream/p1/remote-m/ws", b"GET /base/ws "), ("/props?model=remote-m", b"GET /base/props?model=remote-m ")],
+)
+def test_a_peer_is_spoken_to_likewise(stack: Stack, target: str, sent: bytes) -> None:
+    client = stack.begin("GET", target, headers=HANDSHAKE)
+    server = stack.accept()
+    request = server.take()
+    assert request.startswith(sent)
+    for line in (b"Host: peer.example", b"Connection: Upgrade", b"Upgrade: websocket", b"x-api-key: secret"):
+        assert request.split(b"\r\n").count(line) == 1
+    server.send(SWITCH + b"early")
+    assert client.take().endswith(b"\r\n\r\nearly")
+    client.send(b"late")
+    assert server.take() == b"late"
+    server.leave()
+    assert client.is_closed
+    assert not stack.router.entered
 
 
 def test_the_answers_head_says_what_was_switched_to(stack: Stack) -> None:
