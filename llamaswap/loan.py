@@ -34,6 +34,11 @@ class Loan:
             self._is_over = True
             self._leave(self.request_id)
 
+    def cancel(self, error: LlamaSwapError) -> None:
+        """Give it up on somebody's order; ``ready`` fails with the error."""
+        if not self.ready.called:
+            self.refused(error)
+
     def granted(self, _pool: object, /) -> None:
         """See :class:`llamaswap.router.Waiter`."""
         self.ready.callback(None)

@@ -37,7 +37,7 @@ class InstalledPlanner:
         distribution: Who ships it.
         version: The distribution's version.
         api_version: The contract it was written for, ``None`` = unknown.
-        status: ``ok``, ``incompatible`` (other contract), ``broken`` (see ``error``).
+        status: ``ok``, ``incompatible`` (other contract), ``broken`` (see ``error``), ``not_loaded``.
         error: What went wrong; else empty.
     """
 
@@ -75,11 +75,27 @@ def list_planners() -> Iterator[InstalledPlanner]:
         yield _examine(entry)
 
 
+def known_planners() -> list[InstalledPlanner]:
+    """Give every planner there is, sorted by name; imports none and so knows less; reads files."""
+    found = [InstalledPlanner(n, "llamaswap", __version__, each.api_version, "ok") for n, each in BUILT_IN.items()]
+    for entry in entry_points(group=ENTRY_POINTS):
+        name, origin = entry.name, _origin(entry)
+        found.append(_taken(name, origin) if name in BUILT_IN else InstalledPlanner(name, *origin, None, "not_loaded"))
+    return sorted(found, key=lambda planner: planner.name)
+
+
+def _origin(entry: EntryPoint) -> tuple[str, str]:
+    return (entry.dist.name, entry.dist.version) if entry.dist is not None else ("?", "?")
+
+
+def _taken(name: str, origin: tuple[str, str]) -> InstalledPlanner:
+    return InstalledPlanner(name, *origin, None, "broken", "the name is taken by a built-in planner")
+
+
 def _examine(entry: EntryPoint) -> InstalledPlanner:
-    dist = entry.dist
-    origin = (dist.name, dist.version) if dist is not None else ("?", "?")
+    origin = _origin(entry)
     if entry.name in BUILT_IN:
-        return InstalledPlanner(entry.name, *origin, None, "broken", "the name is taken by a built-in planner")
+        return _taken(entry.name, origin)
     try:
         factory = entry.load()
         verifyObject(ISwapPlannerFactory, factory)

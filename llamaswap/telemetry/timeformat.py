@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
 _DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -87,3 +88,8 @@ def _render(layout: str, second: int, nanoseconds: int) -> str:
         nanoseconds=digits,
         trimmed=f".{digits}".rstrip("0").rstrip("."),
     )
+
+
+def utc_milliseconds(at: float) -> str:
+    """Write UTC epoch seconds as RFC 3339 with milliseconds, such as ``2026-11-20T09:15:00.120Z``."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

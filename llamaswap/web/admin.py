@@ -13,10 +13,9 @@ from llamaswap import __version__
 from llamaswap.config.schema import ModelConfig
 from llamaswap.core.masking import masked
 from llamaswap.core.snapshot import UpstreamSnapshot
-from llamaswap.core.values import ModelId, StopReason, SwapReason
+from llamaswap.core.values import ModelId, StopReason
 from llamaswap.errors import NotFoundError
 from llamaswap.web import answers
-from llamaswap.web.asked import first_value
 from llamaswap.web.daemon import Daemon
 from llamaswap.web.details import model_details
 from llamaswap.web.models import model_list
@@ -55,7 +54,6 @@ class AdminRoutes:
             app.route(path, methods=["GET"], endpoint=path)(handler)
         app.route("/api/models/unload", methods=["POST"])(self.unload_all)
         app.route("/api/models/unload/<path:_name>", methods=["POST"])(self.unload_one)
-        app.route("/api/models/load/<path:_name>", methods=["POST"])(self.load)
         app.route("/api/models/<path:_name>", methods=["GET"])(self.details)
 
     def models(self, request: IRequest) -> bytes:
@@ -104,32 +102,6 @@ class AdminRoutes:
         """
         await self._stop([self._named(request, _UNLOAD).id])
         return answers.text(request, _OK)
-
-    async def load(self, request: IRequest, _name: str) -> bytes:
-        """Answer ``POST /api/models/load/{model}`` at once, with ``?wait=1`` when the model is ready.
-
-        Raises:
-            LlamaSwapError: There is no such local model, or it cannot be loaded.
-        """
-        model = self._named(request, _LOAD).id
-        request.setHeader(b"cache-control", b"no-store")
-        router = self._daemon.router
-        loan = router.borrow(model, SwapReason.USER)
-        if loan.ready.called or first_value(request.uri.partition(b"?")[2], "wait") == "1":
-            try:
-                await loan.ready
-            finally:
-                loan.release()
-            status = 200
-        else:
-            # Nobody is told any more: the failed start is in the log, and the next request will see it.
-            loan.ready.addBoth(lambda _: loan.release())
-            status = 202
-        return answers.document(
-            request,
-            {"id": str(loan.request_id), "model": model, "state": router.state(model).value},
-            status,
-        )
 
     def details(self, request: IRequest, _name: str) -> bytes:
         """Answer ``GET /api/models/{model}`` with all there is to say about it.

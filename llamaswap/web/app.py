@@ -25,7 +25,9 @@ from llamaswap.web.dispatch import DirectResource, Handler
 from llamaswap.web.edge import EdgeRequest
 from llamaswap.web.errors import render_error
 from llamaswap.web.events import EventRoutes
+from llamaswap.web.explain import ExplainRoutes
 from llamaswap.web.in_flight import InFlightRoutes
+from llamaswap.web.loads import LoadRoutes
 from llamaswap.web.logs import STREAM_PATH, LogRoutes
 from llamaswap.web.names import Names
 from llamaswap.web.openai import ModelRoutes
@@ -73,7 +75,11 @@ class App:
         ProfileRoutes(profiles).register(self.klein)
         AdminRoutes(daemon, now).register(self.klein)
         InFlightRoutes(daemon.observers.ledger).register(self.klein)
+        LoadRoutes(daemon).register(self.klein)
+        explained = ExplainRoutes(daemon)
+        explained.register(self.klein)
         events = EventRoutes(daemon)
+        events.feed.queue = explained.queue_document
         events.register(self.klein)
         self._upstream = UpstreamRoutes(plans, profiles, daemon.router.state, relay)
         self._comfyui = ComfyUIRoutes(daemon, relay)

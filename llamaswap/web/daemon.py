@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from llamaswap.config.schema import Config, ModelConfig
+from llamaswap.core.records import Waiting, WhatIf
 from llamaswap.core.snapshot import UpstreamSnapshot
 from llamaswap.core.values import ModelId, ProcessState, RequestId, StopReason, SwapReason
 from llamaswap.loan import Loan
@@ -50,6 +51,12 @@ class WebRouter(Protocol):
 
     def ready_pool(self, model: ModelId, /) -> HopPool | None:
         """Give the connections of a model that is ready, for what is neither counted nor waited for."""
+
+    def waiting(self) -> list[Waiting]:
+        """Say who waits for what."""
+
+    def what_if(self, model: ModelId, /) -> WhatIf:
+        """Say what a request for a model would cause."""
 
     def state(self, model: ModelId, /) -> ProcessState:
         """Give the state of a model."""

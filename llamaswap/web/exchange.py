@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from twisted.internet.defer import Deferred
 
 from llamaswap.config.schema import Peer
+from llamaswap.core.values import RequestId
 from llamaswap.errors import LlamaSwapError, RequestCancelledError
 from llamaswap.proxy.connection import StreamedBody
 from llamaswap.proxy.headers import ResponseHead
@@ -55,7 +56,13 @@ class Phase(StrEnum):
 
 
 class Cancellable(Protocol):
-    """What goes on for a request: a forwarding, or a load of its model."""
+    """What goes on for a request: a forwarding, or a load of its model.
+
+    Attributes:
+        request_id: What the router calls it.
+    """
+
+    request_id: RequestId
 
     def cancel(self, error: LlamaSwapError) -> None:
         """Break off; whoever waits is told the error."""
@@ -133,6 +140,7 @@ class Exchange:
     def sent(self) -> None:
         """See :class:`~llamaswap.proxy.forward.Witness`."""
         self.sent_mono = self._ledger.now()
+        self._ledger.sent(self)
 
     def answered(self, head: ResponseHead) -> None:
         """See :class:`~llamaswap.proxy.forward.Witness`."""
@@ -164,6 +172,12 @@ class Exchange:
 @dataclass(frozen=True, slots=True)
 class ExchangeBegan:
     """News: a request was accepted for a model."""
+
+    exchange: Exchange
+
+
+class ExchangeSent(NamedTuple):
+    """News: it went to the process that serves its model."""
 
     exchange: Exchange
 
@@ -211,6 +225,10 @@ class Ledger:
         self._bus.publish(ExchangeBegan(exchange))
         return exchange
 
+    def sent(self, exchange: Exchange) -> None:
+        """Take note that it goes to its model."""
+        self._bus.publish(ExchangeSent(exchange))
+
     def answered(self, exchange: Exchange) -> None:
         """Take note of the head of the answer."""
         self._bus.publish(ExchangeAnswered(exchange))
@@ -240,6 +258,15 @@ class Ledger:
     def _forget_idle(self, waiter: Deferred[None]) -> None:
         if waiter in self._idle:
             self._idle.remove(waiter)
+
+    def epoch(self, at_mono: float) -> float:
+        """Turn a time of the reactor's clock into UTC epoch seconds."""
+        return self._wall() - self.now() + at_mono
+
+    def by_request(self) -> dict[RequestId, Exchange]:
+        """Give the exchanges under way by what the router calls them."""
+        found = self._under_way.values()
+        return {e.forwarding.request_id: e for e in found if e.forwarding is not None}
 
     def find(self, exchange_id: int) -> Exchange | None:
         """Give an exchange under way."""

@@ -8,6 +8,7 @@ from typing import Any
 from llamaswap.config.schema import Config
 from llamaswap.core.news import ConfigChanged
 from llamaswap.telemetry.bus import Bus
+from llamaswap.web.chronicle import Chronicle
 from llamaswap.web.exchange import Ledger
 from llamaswap.web.profiles import Profiles
 
@@ -24,12 +25,14 @@ class Observers:
         bus: News of what happens.
         ledger: The requests under way.
         profiles: Which names stand for others.
+        chronicle: What became of swaps, processes and those who waited.
     """
 
     def __init__(self, reactor: Any, config: Config) -> None:
         self.reactor = reactor
         self.bus = Bus()
         self.ledger = Ledger(self.bus, lambda: float(reactor.seconds()))
+        self.chronicle = Chronicle(self.bus, self.ledger)
         self.profiles = Profiles(config, self.bus.publish)
         self._config = config
         self._ends: list[Callable[[], object]] = []

@@ -187,7 +187,7 @@ def test_topics_choose(stack: Stack) -> None:
     assert kinds(Reader(stack, "?topics=models,inflight,activity").first) == ["modelStatus", "inflight"]
     assert kinds(Reader(stack, "?topics=logs").first) == ["logData", "logData"]
     assert kinds(Reader(stack, "?topics=config&topics=models").first) == ["modelStatus", "uiConfig", "profileChanged"]
-    assert kinds(Reader(stack, "?topics=swaps%2Cqueue").first) == []
+    assert kinds(Reader(stack, "?topics=swaps%2Cqueue").first) == ["queue"]
     assert len(Reader(stack, "?topics=").first) == 6
 
 
@@ -203,7 +203,7 @@ def test_head_answers_headers_only(stack: Stack) -> None:
     head, _, body = end.take().partition(b"\r\n\r\n")
     assert b"text/event-stream" in head
     assert body == b""
-    assert not stack.daemon.observers.bus.is_wanted(StateChanged)
+    assert not stack.daemon.observers.bus.is_wanted(ReloadChanged)
 
 
 def test_a_browser_follows_with_a_password(stack: Stack) -> None:

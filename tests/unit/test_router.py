@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 
 from llamaswap.config.schema import ModelConfig, Timeouts
 from llamaswap.core.messages import Reconfigured
+from llamaswap.core.news import StateChanged, SwapNoted
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.snapshot import UpstreamSnapshot
 from llamaswap.core.values import (
@@ -19,6 +20,7 @@ from llamaswap.core.values import (
     Generation,
     ModelFacts,
     ModelId,
+    OutcomeKind,
     ProcessState,
     RequestId,
     StopReason,
@@ -187,8 +189,9 @@ class Rig:
         self.scheduler = Scheduler(facts, self.planner, "group")
         self.pools: list[FakePool] = []
         self.dismissed: list[ModelId] = []
+        self.news: list[Any] = []
         self.router: Router[FakeSupervisor, FakePool] = Router(
-            self.scheduler, self.clock, self._make_pool, self.dismissed.append
+            self.scheduler, self.clock, self._make_pool, self.dismissed.append, self.news.append
         )
         self.transcript: list[str] = []
         self.upstreams = {m: FakeSupervisor(m, self.router, self.transcript) for m in models}
@@ -674,3 +677,26 @@ def test_the_start_of_a_changed_model_is_aborted_for_the_reload() -> None:
     rig.upstreams[A].stopped()
     rig.upstreams[A].ready()
     assert waiter.heard[-1] == FakePoolOf(A, 2)
+
+
+def test_swaps_are_told_before_they_stop_anything_and_when_they_are_over() -> None:
+    rig = Rig(A, B)
+    rig.up(A).leave()
+    rig.news.clear()
+    rig.ask(B)
+    told = [(news.record.target, news.record.outcome) for news in rig.news if isinstance(news, SwapNoted)]
+    assert told == [(B, None)]
+    assert isinstance(rig.news[0], SwapNoted)
+    assert isinstance(rig.news[1], StateChanged)
+    rig.upstreams[A].stopped()
+    rig.upstreams[B].ready()
+    assert rig.news[-1].record.outcome is OutcomeKind.READY
+
+
+def test_who_waits_and_what_would_happen_can_be_asked() -> None:
+    rig = Rig(A, B)
+    rig.up(A)
+    waiter = rig.ask(B)
+    assert [(w.request, w.text) for w in rig.router.waiting()] == [(waiter.request_id, "a has 1 running request")]
+    assert rig.router.what_if(B).blocked_by == ((A, 1),)
+    assert rig.router.reserved(B) == (1, 0)

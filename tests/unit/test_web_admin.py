@@ -11,6 +11,7 @@ from llamaswap.config.schema import Config, ModelConfig
 from llamaswap.core.values import ModelId, ProcessState, RequestId, StopReason, SwapReason
 from llamaswap.errors import ConcurrencyLimitError, LlamaSwapError, UpstreamStartError
 from llamaswap.proxy.hop import HopPool
+from llamaswap.web.in_flight import entry_of, phase_of
 from tests.unit.web_stack import NOW, Stack, config_of, response_of
 
 ALPHA = ModelConfig(ModelId("alpha"), aliases=("gpt-x",))
@@ -260,10 +261,44 @@ def test_load_beyond_the_limit(stack: Stack, target: str) -> None:
     assert stack.router.ended == [RequestId(1)]
 
 
+def test_a_load_is_in_flight_until_it_is_over(stack: Stack) -> None:
+    stack.ask("POST", "/api/models/load/gpt-x")
+    ledger = stack.daemon.observers.ledger
+    [exchange] = ledger.listed()
+    assert (exchange.path, exchange.passage.model, exchange.passage.is_metered) == (
+        "/api/models/load/gpt-x",
+        "alpha",
+        False,
+    )
+    shown = entry_of(exchange, phase_of(exchange, stack.router.state), 0.0)
+    assert (shown["id"], shown["method"], shown["phase"], shown["remote_ip"]) == ("1", "POST", "queue", "192.168.1.1")
+    stack.router.waiter.granted(_no_pool())
+    assert not ledger.exchanges()
+    assert exchange.error is None
+
+
+def test_a_load_is_cancelled_where_it_is_shown(stack: Stack) -> None:
+    stack.ask("POST", "/api/models/load/alpha")
+    assert stack.ask("POST", "/api/inflight/1/cancel").document == {"msg": "ok"}
+    assert stack.router.ended == [RequestId(1)]
+    assert not stack.daemon.observers.ledger.exchanges()
+    assert stack.ask("POST", "/api/inflight/1/cancel").status == 404
+
+
+def test_who_waits_for_a_load_is_told_that_it_was_cancelled(stack: Stack) -> None:
+    client = stack.begin("POST", "/api/models/load/alpha?wait=1")
+    stack.ask("POST", "/api/inflight/1/cancel")
+    answer = response_of(client.take())
+    assert (answer.status, answer.document["error"]["code"]) == (502, "request_cancelled")
+    assert stack.router.ended == [RequestId(1)]
+
+
 def test_h44_client_that_leaves_gives_up_the_load_it_waits_for(stack: Stack) -> None:
     client = stack.begin("POST", "/api/models/load/alpha?wait=1")
+    [exchange] = stack.daemon.observers.ledger.listed()
     client.leave()
     assert stack.router.ended == [RequestId(1)]
+    assert exchange.has_left
 
 
 def _no_pool() -> HopPool:

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from llamaswap.config.names import find_peer_models
 from llamaswap.config.problems import Problems
 from llamaswap.config.schema import Config, ModelConfig, Timeouts
+from llamaswap.core.records import Choice, Waiting, WhatIf
 from llamaswap.core.snapshot import UpstreamSnapshot
 from llamaswap.core.values import Generation, ModelId, ProcessState, RequestId, StopReason, SwapReason
 from llamaswap.errors import LlamaSwapError
@@ -49,6 +50,9 @@ class FakeRouter:
         ended: Who left, as often as they said so.
         unloads: What was asked to stop, with the Deferred to fire.
         details: Snapshots by model; the others are plain.
+        waits: Who waits for what.
+        asked: Of which models it was asked what a request would cause.
+        answer: What it says to that.
         counts: By model, who waits and who is served; the others have nobody.
     """
 
@@ -61,6 +65,9 @@ class FakeRouter:
         self.unloads: list[tuple[set[ModelId], StopReason, Deferred[None]]] = []
         self.details: dict[str, UpstreamSnapshot] = {}
         self.counts: dict[str, tuple[int, int]] = {}
+        self.waits: list[Waiting] = []
+        self.asked: list[ModelId] = []
+        self.answer = WhatIf(Choice.SERVE)
         self._models = models
         self._ids = count(1)
 
@@ -102,6 +109,13 @@ class FakeRouter:
 
     def ready_pool(self, model: ModelId) -> HopPool | None:
         return self.pool if self.state(model) is ProcessState.READY else None
+
+    def waiting(self) -> list[Waiting]:
+        return self.waits
+
+    def what_if(self, model: ModelId) -> WhatIf:
+        self.asked.append(model)
+        return self.answer
 
     def state(self, model: ModelId) -> ProcessState:
         return self.states.get(model, ProcessState.STOPPED)
