@@ -22,7 +22,6 @@ WAITING: Final = {
     "test_v39_a_bare_name_that_one_peer_has",
     "test_v40_a_peer_that_is_not_there",
     "test_v44_a_body_that_passes_untouched_is_metered",
-    "test_v50_a_profile",
     "test_v58_token_figures_of_every_engine",
     "test_v59_wrong_questions_about_the_activity",
     "test_v60_a_capture",
