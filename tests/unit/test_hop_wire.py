@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from twisted.internet import tcp
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
-from llamaswap.proxy.wire import eager_writer, has_hung_up, is_idle, tune
+from llamaswap.proxy.wire import eager_writer, has_hung_up, is_broken, is_idle, tune
 
 
 class Pair:
@@ -179,6 +180,17 @@ def test_a_client_that_hung_up_is_noticed_behind_what_it_sent(pair: Pair) -> Non
     pair.far.close()
     assert has_hung_up(pair.transport)
     assert not has_hung_up(StringTransport())
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="this system cannot tell")
+def test_a_connection_is_broken_when_it_was_reset_not_when_it_was_closed(pair: Pair) -> None:
+    pair.far.send(b"unread")
+    pair.far.shutdown(socket.SHUT_WR)
+    assert not is_broken(pair.transport), "what it sent can still be read"
+    pair.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    pair.far.close()
+    assert is_broken(pair.transport)
+    assert not is_broken(StringTransport())
 
 
 @pytest.mark.parametrize("seconds", [0, 7])

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from llamaswap.config.schema import ModelConfig, Peer
 from llamaswap.core.values import ModelId, ProcessState
 from llamaswap.proxy.websocket import wanted_upgrade
+from llamaswap.web import channel
 from tests.unit.web_stack import End, Stack, config_of, response_of
 
 SWITCH = b"HTTP/1.1 101 Switched\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n"
@@ -273,6 +274,19 @@ def test_a_slow_server_holds_the_client_back(stack: Stack) -> None:
     assert not client.is_closed, "no deadline runs, and it is still there"
     producer_of(server).resumeProducing()
     assert client.transport.producerState == "producing"
+
+
+def test_h74_a_client_that_we_make_wait_may_have_left_something_to_read(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, server = open_tunnel(stack)
+    producer_of(server).pauseProducing()
+    monkeypatch.setattr(channel, "has_hung_up", lambda _: True)
+    stack.reactor.advance(1)
+    assert not client.is_closed
+    monkeypatch.setattr(channel, "is_broken", lambda _: True)
+    stack.reactor.advance(1)
+    assert client.is_closed
 
 
 def test_a_slow_client_holds_the_server_back(stack: Stack) -> None:
