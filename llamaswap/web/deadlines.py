@@ -7,6 +7,8 @@ from typing import Final, Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 _EVERY_SECONDS: Final = 1.0
+_AT_ONCE: Final = 50
+"""Most clients that are told in one turn that they are late: hundreds would hold up everybody else."""
 
 
 class Sender(Protocol):
@@ -83,18 +85,21 @@ class Deadlines:
             self._timer.cancel()
             self._timer = None
 
-    def _start(self) -> None:
+    def _start(self, delay_seconds: float = _EVERY_SECONDS) -> None:
         if self._timer is None:
-            self._timer = self._clock.callLater(_EVERY_SECONDS, self._look)
+            self._timer = self._clock.callLater(delay_seconds, self._look)
 
     def _look(self) -> None:
         self._timer = None
         now = self._clock.seconds()
         overdue = [sender for sender, due_mono in self._due_mono.items() if due_mono <= now]
-        for sender in overdue:
+        for sender in overdue[:_AT_ONCE]:
             if self._due_mono.pop(sender, None) is not None:  # the end of another may have changed that
                 sender.overdue()
         for sender in list(self._held_up):
             sender.look_after()
-        if self._due_mono or self._held_up:
+        if len(overdue) > _AT_ONCE:
+            self.stop()
+            self._start(0)
+        elif self._due_mono or self._held_up:
             self._start()

@@ -16,6 +16,7 @@ from klein.resource import KleinResource
 from twisted.web.server import NOT_DONE_YET
 
 from llamaswap.errors import LlamaSwapError
+from llamaswap.web import answers
 from llamaswap.web.edge import EdgeRequest
 
 Handler = Callable[[EdgeRequest], None]
@@ -48,9 +49,8 @@ class DirectResource(KleinResource):
         self._direct = _direct_routes(klein)
 
     def find(self, request: EdgeRequest) -> Handler | None:
-        """Find the direct handler of a request's method and path; as for Klein, the method's case does not matter."""
-        handler = self._direct.get((request.method, request.path))
-        return handler if handler is not None else self._direct.get((request.method.upper(), request.path))
+        """Find the direct handler of a request's method and path."""
+        return self._direct.get((request.method, request.path))
 
     def wants_body(self, request: EdgeRequest) -> bool:  # noqa: ARG002 - for those that refuse without looking
         """Say whether a request's body may be of any use; otherwise its handler does not wait for it."""
@@ -72,7 +72,9 @@ class DirectResource(KleinResource):
         return self.render_klein(request)
 
     def render_klein(self, request: EdgeRequest) -> Any:
-        """Render a request as Klein does."""
+        """Render a request as Klein does, but for methods in lower case, which it would take for others."""
+        if not request.method.isupper():
+            return answers.refusal(request, 501, "Not Implemented\n")
         return super().render(request)
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.interfaces import ITCPTransport
+from zope.interface import alsoProvides
 
 from llamaswap.config.schema import HTTPConfig, ModelConfig
 from llamaswap.core.values import ModelId
@@ -243,3 +245,22 @@ def test_bodies_that_do_not_come_are_logged_with_their_status() -> None:
     assert end.take().startswith(b"HTTP/1.1 408 ")
     [line] = edge.log.lines
     assert line.startswith('Request 192.168.1.1 "POST /direct HTTP/1.1" 408 33 ')
+
+
+def test_d18_hundreds_that_are_late_do_not_hold_up_everybody() -> None:
+    edge = Edge()
+    ends = [edge.connect() for _ in range(120)]
+    for end in ends:
+        alsoProvides(end.transport, ITCPTransport)  # then they are listened to for a while
+        end.transport.loseWriteConnection = end.transport.loseConnection
+    edge.reactor.rightNow += 31
+    told = []
+    for _ in range(3):
+        [call] = edge.reactor.getDelayedCalls()
+        assert call.getTime() <= edge.reactor.rightNow
+        call.cancel()
+        edge.site.deadlines._look()
+        told.append(sum(b" 408 " in end.transport.value() for end in ends))
+    assert told == [50, 100, 120]
+    [call] = edge.reactor.getDelayedCalls()
+    assert call.getTime() == edge.reactor.rightNow + 1
