@@ -140,6 +140,11 @@ class ChunkedBody:
                 self._step = _SIZE
         return -1
 
+    def collect(self, pieces: list[bytes]) -> bool:
+        """Put the payload there from now on; say whether some has been fed already."""
+        self._pieces = pieces
+        return bool(self.payload_bytes or self._line or self._step != _SIZE)
+
     def continuation(self, payload: bytes) -> bytes:
         """Frame payload of our own so that it follows on what was fed; empty where that cannot be done.
 
