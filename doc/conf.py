@@ -114,11 +114,8 @@ def routes_table() -> str:
 
 
 NOT_YET = {
-    "captureBuffer",
     "metrics",
-    "metricsMaxInMemory",
     "performance",
-    "store",
     "ui.path",
     "models.*.launcher",
     "models.*.launcherSettings",

@@ -365,7 +365,6 @@ def not_yet(config: Config) -> list[str]:
         "maxWait": config.scheduler.max_wait_seconds != default.scheduler.max_wait_seconds,
         "maxWaitPerModel": bool(config.scheduler.max_wait_per_model_seconds),
         "maxDrain": bool(config.scheduler.max_drain_seconds),
-        "store": bool(config.store_path),
     }
     return [f"{name} is configured, but has no effect yet" for name, is_asked in asked.items() if is_asked]
 

@@ -377,3 +377,40 @@ class FakeTable(Table):
 
     def listeners(self, port: int) -> Deferred[dict[int, str]]:
         return succeed({})
+
+
+class InlineWorker:
+    """Does blocking work at once, on the caller's thread.
+
+    Attributes:
+        error: What everything fails with, if anything.
+        is_held: Whether work waits until :meth:`let_go`.
+    """
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.is_held = False
+        self.has_ended = False
+        self._held: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+
+    def do(self, work: Callable[[], Any]) -> Deferred[Any]:
+        assert not self.has_ended
+        done: Deferred[Any] = Deferred()
+        self._held.append((work, done))
+        if not self.is_held:
+            self.let_go()
+        return done
+
+    def let_go(self) -> None:
+        self.is_held = False
+        held, self._held = self._held, []
+        for work, done in held:
+            try:
+                if self.error is not None:
+                    raise self.error
+                done.callback(work())
+            except Exception:  # noqa: BLE001 - travels to whoever waits
+                done.errback()
+
+    def end(self) -> None:
+        self.has_ended = True

@@ -35,6 +35,11 @@ def document(request: IRequest, value: object, status: int = 200) -> bytes:
     return _answer(request, status, b"application/json", encode(value, enc_hook=thaw))
 
 
+def encoded(request: IRequest, content: bytes) -> bytes:
+    """Answer with a JSON document that is encoded already."""
+    return _answer(request, 200, b"application/json", content)
+
+
 def redirect(request: IRequest, location: bytes, status: int) -> bytes:
     """Send the client to another place.
 

@@ -17,6 +17,7 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from llamaswap.errors import LlamaSwapError, UnauthorizedError
 from llamaswap.web import answers
+from llamaswap.web.activity import ActivityRoutes
 from llamaswap.web.admin import AdminRoutes
 from llamaswap.web.auth import Door
 from llamaswap.web.comfyui import ComfyUIRoutes
@@ -81,6 +82,7 @@ class App:
         events = EventRoutes(daemon)
         events.feed.queue = explained.queue_document
         events.register(self.klein)
+        ActivityRoutes(daemon.observers.activity).register(self.klein)
         self._upstream = UpstreamRoutes(plans, profiles, daemon.router.state, relay)
         self._comfyui = ComfyUIRoutes(daemon, relay)
         self._comfyui.register(self.klein)

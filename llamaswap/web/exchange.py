@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -18,6 +18,9 @@ from llamaswap.proxy.connection import StreamedBody
 from llamaswap.proxy.headers import ResponseHead
 from llamaswap.telemetry.bus import Bus
 from llamaswap.web.edge import EdgeRequest
+
+_LONG_BODY_BYTES: Final = 64 * 1024
+"""Longer ones are not held for as long as their answers take."""
 
 
 class Passage(NamedTuple):
@@ -92,6 +95,7 @@ class Exchange:
         error: What it was refused for, or its answer was cut by.
         has_left: Whether the client went before the end.
         forwarding: What can be cancelled; ``None`` before and after.
+        tee: Gets each piece of the answer's body, in the upstream's framing, after the client; or ``None``.
     """
 
     __slots__ = (
@@ -108,6 +112,7 @@ class Exchange:
         "resolved_at",
         "resolved_mono",
         "sent_mono",
+        "tee",
     )
 
     def __init__(
@@ -125,6 +130,7 @@ class Exchange:
         self.error: LlamaSwapError | None = None
         self.has_left = False
         self.forwarding: Cancellable | None = None
+        self.tee: Callable[[bytes], object] | None = None
         self._ledger = ledger
 
     @property
@@ -141,16 +147,20 @@ class Exchange:
         """See :class:`~llamaswap.proxy.forward.Witness`."""
         self.sent_mono = self._ledger.now()
         self._ledger.sent(self)
+        if len(self.passage.body if isinstance(self.passage.body, bytes) else b"") > _LONG_BODY_BYTES:
+            self.passage = self.passage._replace(body=b"")  # who sends it has it
 
     def answered(self, head: ResponseHead) -> None:
         """See :class:`~llamaswap.proxy.forward.Witness`."""
         self.head = head
         self._ledger.answered(self)
 
-    def passed(self, data: bytes) -> None:  # noqa: ARG002 - for who reads along
+    def passed(self, data: bytes) -> None:
         """See :class:`~llamaswap.proxy.forward.Witness`."""
         if self.first_byte_mono is None:
             self.first_byte_mono = self._ledger.now()
+        if self.tee is not None:
+            self.tee(data)
 
     def ended(self, error: LlamaSwapError | None, *, has_left: bool) -> None:
         """See :class:`~llamaswap.proxy.forward.Witness`."""
@@ -196,6 +206,13 @@ class ExchangeEnded:
     exchange: Exchange
 
 
+@dataclass(frozen=True, slots=True)
+class ExchangeRefused:
+    """News: a request that would be metered was refused because nobody knows its model; it never was under way."""
+
+    exchange: Exchange
+
+
 class Ledger:
     """All exchanges under way.
 
@@ -228,6 +245,12 @@ class Ledger:
     def sent(self, exchange: Exchange) -> None:
         """Take note that it goes to its model."""
         self._bus.publish(ExchangeSent(exchange))
+
+    def refuse(self, request: EdgeRequest, passage: Passage, error: LlamaSwapError) -> None:
+        """Take note of a request whose model nobody knows; the caller answers it."""
+        exchange = Exchange(next(self._hidden_ids), request, passage, self.now(), self._wall(), self)
+        exchange.ended_mono, exchange.error = exchange.resolved_mono, error
+        self._bus.publish(ExchangeRefused(exchange))
 
     def answered(self, exchange: Exchange) -> None:
         """Take note of the head of the answer."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llamaswap.config.schema import Config
 from llamaswap.core.news import ConfigChanged
 from llamaswap.telemetry.bus import Bus
+from llamaswap.telemetry.worker import ThreadWorker, Worker
 from llamaswap.web.chronicle import Chronicle
 from llamaswap.web.exchange import Ledger
+from llamaswap.web.metering import Metering
 from llamaswap.web.profiles import Profiles
 
 
@@ -19,6 +22,7 @@ class Observers:
     Args:
         reactor: Gives the time, calls later, and has threads.
         config: The configuration in force.
+        make_worker: Makes what a store works on; by default a thread.
 
     Attributes:
         reactor: As given.
@@ -26,14 +30,21 @@ class Observers:
         ledger: The requests under way.
         profiles: Which names stand for others.
         chronicle: What became of swaps, processes and those who waited.
+        activity: Requests that have ended.
+
+    Raises:
+        ConfigError: The store cannot be opened.
     """
 
-    def __init__(self, reactor: Any, config: Config) -> None:
+    def __init__(self, reactor: Any, config: Config, make_worker: Callable[[], Worker] | None = None) -> None:
         self.reactor = reactor
         self.bus = Bus()
         self.ledger = Ledger(self.bus, lambda: float(reactor.seconds()))
         self.chronicle = Chronicle(self.bus, self.ledger)
         self.profiles = Profiles(config, self.bus.publish)
+        make_worker = make_worker or partial(ThreadWorker, reactor, "store")
+        self._metering = Metering(reactor, self.bus, config, make_worker)
+        self.activity = self._metering.activity
         self._config = config
         self._ends: list[Callable[[], object]] = []
 
@@ -48,6 +59,7 @@ class Observers:
         """Follow another configuration."""
         self._config = config
         self.profiles.apply(config)
+        self._metering.apply(config)
         self.bus.publish(ConfigChanged())
 
     def end_readers(self) -> None:
@@ -57,3 +69,4 @@ class Observers:
 
     async def stop(self) -> None:
         """Stop looking on, when all requests have ended; what is to be kept is kept. Harmless when called again."""
+        await self._metering.stop()

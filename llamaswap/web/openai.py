@@ -6,6 +6,7 @@ from typing import Final, cast
 
 from klein import Klein
 
+from llamaswap.errors import ModelNotFoundError
 from llamaswap.web.asked import Asked, Form, first_value, in_order, read_body, read_query, with_model
 from llamaswap.web.dispatch import direct
 from llamaswap.web.edge import EdgeRequest
@@ -119,7 +120,11 @@ class ModelRoutes:
         body = cast("bytes | SpooledBody", request.body)  # only streamed paths have another
         content_type = request.getHeader(b"content-type") or b""
         asked = read_body(body, content_type, request.uri.partition(b"?")[2])
-        found = self._names.find(asked.model)
+        try:
+            found = self._names.find(asked.model)
+        except ModelNotFoundError as error:
+            self._relay.take_note(request, Passage(asked.model, target, body, is_metered=True), error)
+            raise
         plan = found.plan
         if asked.form is Form.JSON and isinstance(body, bytes):
             if plan.patch is not None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from llamaswap.config.schema import Peer
 from llamaswap.core.values import ModelId
-from llamaswap.errors import ConflictError, LlamaSwapError
+from llamaswap.errors import ConflictError, LlamaSwapError, ModelNotFoundError
 from llamaswap.proxy.forward import Forwarding
 from llamaswap.proxy.headers import Fields
 from llamaswap.proxy.loading import REMARKS, LoadingForwarding, Script
@@ -99,6 +99,10 @@ class Relay:
             return Forwarding
         model = self._daemon.config.models[ModelId(passage.model)]
         return LoadingForwarding if model.send_loading_state else Forwarding
+
+    def take_note(self, request: EdgeRequest, passage: Passage, error: ModelNotFoundError) -> None:
+        """Let those who look on know of a request whose model nobody knows; the caller answers it."""
+        self._ledger.refuse(request, passage, error)
 
     def _tunnel_aside(self, request: EdgeRequest, passage: Passage, fields: Fields) -> None:
         """Open a tunnel that nobody counts, waits for or protects: it ends when the model's process does."""

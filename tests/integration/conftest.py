@@ -15,13 +15,6 @@ from tests.integration.vector_world import CONFIG_A, CONFIG_B, Asker
 
 WAITING: Final = {
     "test_v08_head_of_the_performance",
-    "test_v18_who_asks_for_no_encoding_gets_none",
-    "test_v31_d3_a_server_that_hangs_up_without_an_answer",
-    "test_v32_d2_a_stream_that_breaks_off_says_so",
-    "test_v44_a_body_that_passes_untouched_is_metered",
-    "test_v58_token_figures_of_every_engine",
-    "test_v59_wrong_questions_about_the_activity",
-    "test_v60_a_capture",
     "test_v61_performance",
     "test_v67_metrics_of_a_daemon_that_measures_nothing",
 }

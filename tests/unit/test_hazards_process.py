@@ -92,8 +92,13 @@ def test_h90_nothing_waits_on_the_reactors_thread(call: str) -> None:
 
 
 def test_h90_nothing_that_can_only_wait_is_imported() -> None:
-    waiting = importers_of("subprocess", "sqlite3", "urllib.request", "http.client", "requests")
+    waiting = importers_of("subprocess", "urllib.request", "http.client", "requests")
     assert {m for m in waiting if not m.startswith("llamaswap.demo")} <= BEFORE_THE_REACTOR
+
+
+def test_h90_only_the_store_opens_a_database() -> None:
+    # The others are handed a connection, in the store's thread.
+    assert callers_of("connect") & importers_of("sqlite3") == {"llamaswap.telemetry.schema"}
 
 
 # --------------------------------------------------------------------------- H98

@@ -101,8 +101,9 @@ def begin(
 
 
 def timers(stack: Stack) -> list[Any]:
-    """Give what is to be called later, the edge's own look at its clients apart."""
-    return [call for call in stack.reactor.getDelayedCalls() if "Deadlines" not in str(call)]
+    """Give what is to be called later, what looks on at all requests apart."""
+    others = ("Deadlines", "Activity")
+    return [call for call in stack.reactor.getDelayedCalls() if not any(name in str(call) for name in others)]
 
 
 # --------------------------------------------------------------------------- the script

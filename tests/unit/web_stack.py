@@ -28,6 +28,7 @@ from llamaswap.telemetry.logs import Logs
 from llamaswap.web.app import App
 from llamaswap.web.edge import EdgeSite
 from llamaswap.web.observers import Observers
+from tests.fakes import InlineWorker
 
 NOW = 1795165973.9
 
@@ -140,7 +141,7 @@ class FakeDaemon:
     reactor: Any = field(default_factory=MemoryReactorClock)
 
     def __post_init__(self) -> None:
-        self.observers = Observers(self.reactor, self.config)
+        self.observers = Observers(self.reactor, self.config, InlineWorker)
         self.peers = Peers(self.reactor, self.config.peers)
 
     def reload_document(self) -> Mapping[str, Any]:

@@ -1,0 +1,172 @@
+"""What is known of the requests that have ended: rows in the store, and captures of some."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar, Final, NamedTuple, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from llamaswap.core.news import RowAdded
+from llamaswap.telemetry.captures import Capture, Captures, Packer
+from llamaswap.telemetry.rows import Row, insert_rows
+from llamaswap.telemetry.schema import StoreError
+from llamaswap.telemetry.store import Store
+
+T = TypeVar("T")
+
+_BATCH_SECONDS: Final = 0.1
+"""Rows of that time are written together."""
+_MOST_UNWRITTEN: Final = 10_000
+"""Rows that may wait for a slow disk; further ones are lost."""
+_RAW_SHARE: Final = 4
+"""Captures that are not packed yet may hold so many times the capacity of packed ones."""
+_COMPLAINT_SECONDS: Final = 60.0
+
+
+class _Ended(NamedTuple):
+    row: Row
+    capture: Callable[[], Capture] | None
+    raw_bytes: int
+
+
+class Activity:
+    """Takes rows on the reactor's thread at next to no cost, and has them written in batches by the store's.
+
+    Args:
+        clock: Gives the time, and calls later.
+        store: Where rows go.
+        publish: Told of each :class:`~llamaswap.core.news.RowAdded`.
+        keep: In memory, the newest so many rows are kept.
+        capture_bytes: Capacity for captures; 0 = none.
+
+    Attributes:
+        captures: Those that are kept.
+        errors: How many batches could not be written.
+        lost: How many rows could not be written, or not taken.
+    """
+
+    _log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, store: Store, publish: Callable[[object], object], keep: int, capture_bytes: int
+    ) -> None:
+        self.captures = Captures(capture_bytes)
+        self.errors = self.lost = 0
+        self._clock = clock
+        self._store = store
+        self._publish = publish
+        self._keep = keep
+        self._packer = Packer()
+        self._waiting: list[_Ended] = []
+        self._unwritten = self._raw_bytes = 0
+        self._timer: IDelayedCall | None = None
+        self._complained_mono: float | None = None
+
+    @property
+    def store_path(self) -> str:
+        """Where rows go; empty = in memory."""
+        return self._store.path
+
+    def keep(self, rows: int, capture_bytes: int) -> None:
+        """Have other limits from now on."""
+        self._keep = rows
+        self.captures.resize(capture_bytes)
+
+    def add(self, row: Row, capture: Callable[[], Capture] | None = None, raw_bytes: int = 0) -> None:
+        """Take the row of a request that has ended.
+
+        Args:
+            row: The row.
+            capture: Makes its capture, in another thread; ``None`` = there is none.
+            raw_bytes: What the capture holds in memory until it is packed.
+        """
+        if self._unwritten >= _MOST_UNWRITTEN:
+            self.lost += 1
+            return
+        if self._raw_bytes + raw_bytes > self.captures.capacity_bytes * _RAW_SHARE:
+            capture, raw_bytes = None, 0
+        self._unwritten += 1
+        self._raw_bytes += raw_bytes
+        self._waiting.append(_Ended(row, capture, raw_bytes))
+        if self._timer is None:
+            self._timer = self._clock.callLater(_BATCH_SECONDS, self._write)
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
+        """Read from the store, where every row is that was added before.
+
+        Returns:
+            As :meth:`~llamaswap.telemetry.store.Store.do`.
+        """
+        self._write()
+        return self._store.do(work)
+
+    def move(self, store: Store) -> None:
+        """Write to another store from now on; the old one is closed when it has what is its own."""
+        self._write()
+        old, self._store = self._store, store
+        old.close()
+
+    def close(self) -> Deferred[None]:
+        """Write what waits, and close the store.
+
+        Returns:
+            Fires with ``None``.
+        """
+        self._write()
+        return self._store.close()
+
+    def _write(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        if not self._waiting:
+            return
+        batch, self._waiting = self._waiting, []
+        keep = None if self._store.path else self._keep
+        done = self._store.do(partial(self._write_batch, batch, keep))
+        done.addBoth(self._settle, batch)
+        done.addCallbacks(self._written, self._failed, errbackArgs=(len(batch),))
+        done.addErrback(lambda failure: self._log.failure("could not take note of rows", failure))
+
+    def _settle(self, result: T, batch: Sequence[_Ended]) -> T:
+        self._unwritten -= len(batch)
+        self._raw_bytes -= sum(ended.raw_bytes for ended in batch)
+        return result
+
+    def _write_batch(
+        self, batch: Sequence[_Ended], keep: int | None, connection: sqlite3.Connection
+    ) -> list[tuple[int, bytes | None]]:
+        """Write rows and pack captures; not on the reactor's thread."""
+        ids = insert_rows(connection, [ended.row for ended in batch], keep)
+        pack = self._packer.pack
+        return [
+            (row_id, pack(ended.capture()) if ended.capture is not None else None)
+            for row_id, ended in zip(ids, batch, strict=True)
+        ]
+
+    def _written(self, added: list[tuple[int, bytes | None]]) -> None:
+        for row_id, packed in added:
+            if packed is not None:
+                self.captures.put(row_id, packed)
+        for row_id, _ in added:
+            self._publish(RowAdded(row_id))
+
+    def _failed(self, failure: Failure, rows: int) -> None:
+        """Say that rows are lost, but not for each batch: a full disk stays full for a while."""
+        failure.trap(StoreError)
+        self.errors += 1
+        self.lost += rows
+        now = self._clock.seconds()
+        if self._complained_mono is None or now - self._complained_mono >= _COMPLAINT_SECONDS:
+            self._complained_mono = now
+            self._log.error(
+                "activity cannot be written: {error}; rows lost so far: {lost}",
+                error=failure.getErrorMessage(),
+                lost=self.lost,
+            )

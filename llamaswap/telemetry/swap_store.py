@@ -1,0 +1,76 @@
+"""Records of swaps in the store: what outlives the daemon of the list that ``GET /api/swaps`` shows."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from msgspec.json import decode, encode
+
+_PLAIN: Final = (
+    "swap_id",
+    "model",
+    "planner",
+    "reason",
+    "explanation",
+    "request_id",
+    "decision_ms",
+    "stop_ms",
+    "load_ms",
+    "outcome",
+    "error",
+)
+_LISTS: Final = ("waiters", "evicted", "candidates")
+_COLUMNS: Final = (*_PLAIN, *_LISTS, "at_ms")
+_SAVE: Final = f"INSERT OR REPLACE INTO swaps ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - ours
+
+
+def insert_swap(connection: sqlite3.Connection, record: Mapping[str, Any]) -> None:
+    """Write the record of a swap, or write it anew.
+
+    Args:
+        connection: To the store.
+        record: As ``GET /api/swaps`` shows it; all its members are there.
+    """
+    plain = [record[name] for name in _PLAIN]
+    lists = [encode(record[name]).decode() for name in _LISTS]
+    connection.execute(_SAVE, (*plain, *lists, round(datetime.fromisoformat(record["at"]).timestamp() * 1000)))
+
+
+def last_swap_id(connection: sqlite3.Connection) -> int:
+    """Give the number of the newest swap; 0 = there was none."""
+    [last] = connection.execute("SELECT coalesce(max(swap_id), 0) FROM swaps").fetchone()
+    return int(last)
+
+
+def find_swaps(
+    connection: sqlite3.Connection,
+    *,
+    after_ms: int | None = None,
+    before_ms: int | None = None,
+    model: str | None = None,
+    limit: int = 100,
+) -> list[dict[str, Any]]:
+    """Read records, the newest first.
+
+    Args:
+        connection: To the store.
+        after_ms: UTC epoch milliseconds, exclusive.
+        before_ms: The same.
+        model: Only swaps to this one.
+        limit: At most so many.
+    """
+    terms = {"at_ms > ?": after_ms, "at_ms < ?": before_ms, "model = ?": model}
+    used = {text: value for text, value in terms.items() if value is not None}
+    condition = " AND ".join(used) or "1"
+    query = f"SELECT {', '.join(_COLUMNS)} FROM swaps WHERE {condition} ORDER BY swap_id DESC LIMIT ?"  # noqa: S608 - ours
+    return [_record(row) for row in connection.execute(query, (*used.values(), limit))]
+
+
+def _record(row: tuple[Any, ...]) -> dict[str, Any]:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    at = datetime.fromtimestamp(values.pop("at_ms") / 1000, UTC)
+    lists = {name: decode(values[name]) for name in _LISTS}
+    return {**values, **lists, "at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z")}

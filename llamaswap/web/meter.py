@@ -1,0 +1,243 @@
+"""Makes the row of each metered request when it has ended, whatever the end was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from msgspec.json import encode
+
+from llamaswap.config.schema import Config
+from llamaswap.core.news import StateChanged
+from llamaswap.core.starts import Starts
+from llamaswap.core.usage import Report
+from llamaswap.core.values import ModelId
+from llamaswap.errors import RequestCancelledError
+from llamaswap.proxy.headers import Fields
+from llamaswap.telemetry.activity import Activity
+from llamaswap.telemetry.bus import Bus
+from llamaswap.telemetry.captures import Capture
+from llamaswap.telemetry.rows import Row
+from llamaswap.web.errors import error_body
+from llamaswap.web.exchange import Exchange, ExchangeAnswered, ExchangeBegan, ExchangeEnded, ExchangeRefused
+from llamaswap.web.head import REASONS
+from llamaswap.web.reading import Reading
+from llamaswap.web.shown_headers import shown_headers
+
+_OK: Final = 200
+_BAD_GATEWAY: Final = 502
+_LONGEST_MESSAGE_BYTES: Final = 500
+_LONGEST_SESSION: Final = 256
+_MEBIBYTE: Final = 1024 * 1024
+
+_NO_ANSWER_BODY: Final = frozenset({"/v1/audio/speech", "/v1/images/generations", "/sdapi/v1/txt2img"})
+_NO_REQUEST_BODY: Final = frozenset({"/v1/audio/transcriptions", "/v1/audio/voices"})
+_NO_BODY: Final = frozenset({"/v1/images/edits", "/sdapi/v1/img2img"})
+"""Paths whose bodies are files, which captures leave out."""
+
+
+class Meter:
+    """Follows requests from the bus to their rows.
+
+    Args:
+        bus: Where requests are told of.
+        activity: Takes the rows.
+        config: The configuration in force.
+
+    Attributes:
+        swap_id_of: Gives the number of the swap that a request waited for, or ``None``.
+    """
+
+    def __init__(self, bus: Bus, activity: Activity, config: Config) -> None:
+        self.swap_id_of: Callable[[Exchange], int | None] = lambda _: None
+        self._activity = activity
+        self._starts = Starts()
+        self._bodies: dict[int, bytes] = {}
+        self._readings: dict[int, Reading] = {}
+        self.apply(config)
+        bus.subscribe(StateChanged, self._starts.note)
+        bus.subscribe(ExchangeBegan, self._began)
+        bus.subscribe(ExchangeAnswered, self._answered)
+        bus.subscribe(ExchangeEnded, self._ended)
+        bus.subscribe(ExchangeRefused, self._refused)
+
+    def apply(self, config: Config) -> None:
+        """Follow another configuration."""
+        self._capture_bytes = config.capture_buffer_mib * _MEBIBYTE
+        self._session_headers = [name.lower().encode() for name in config.ui.session_id_headers]
+        self._priorities = config.scheduler.priority
+        self._models = config.models
+
+    def _began(self, news: ExchangeBegan) -> None:
+        exchange = news.exchange
+        if exchange.passage.is_metered and self._capture_bytes:
+            body = exchange.passage.body
+            path = exchange.path
+            if (
+                isinstance(body, bytes)
+                and len(body) <= self._capture_bytes
+                and path not in _NO_REQUEST_BODY
+                and path not in _NO_BODY
+            ):
+                self._bodies[exchange.id] = body
+
+    def _answered(self, news: ExchangeAnswered) -> None:
+        exchange = news.exchange
+        head = exchange.head
+        if not exchange.passage.is_metered or head is None:
+            return
+        keeps = head.status == _OK and exchange.path not in _NO_ANSWER_BODY and exchange.path not in _NO_BODY
+        reading = self._readings[exchange.id] = Reading(head, self._capture_bytes if keeps else 0)
+        exchange.tee = reading.passed
+
+    def _refused(self, news: ExchangeRefused) -> None:
+        self._began(ExchangeBegan(news.exchange))
+        self._ended(ExchangeEnded(news.exchange))
+
+    def _ended(self, news: ExchangeEnded) -> None:
+        exchange = news.exchange
+        if not exchange.passage.is_metered:
+            return
+        body = self._bodies.pop(exchange.id, None)
+        reading = self._readings.pop(exchange.id, None)
+        exchange.tee = None
+        if reading is not None:
+            reading.end()
+        row = self._row(exchange, reading)
+        if not self._capture_bytes or not _is_worth_keeping(row, exchange, reading):
+            self._activity.add(row)
+            return
+        capture, raw_bytes = _capture(exchange, body, reading, row.resp_content_type)
+        self._activity.add(row, capture, raw_bytes)
+
+    def _row(self, exchange: Exchange, reading: Reading | None) -> Row:
+        status = _status(exchange)
+        report = reading.report if reading is not None and status == _OK else Report()
+        tokens = report.tokens
+        queue_ms, load_ms, ttfb_ms, stream_ms = self._parts(exchange)
+        wall_ms = queue_ms + load_ms + ttfb_ms + stream_ms
+        passage, request = exchange.passage, exchange.request
+        metadata = {}
+        priority = self._priorities.get(ModelId(passage.model), 0)
+        if exchange.sent_mono is not None and passage.peer is None:
+            metadata["fifo_priority"] = str(priority)
+        if passage.selector:
+            metadata["selector"] = passage.selector
+        return Row(
+            ts_created=int(exchange.resolved_at + wall_ms / 1000),
+            model_id=passage.model,
+            req_path=exchange.path,
+            resp_content_type=_content_type(exchange, reading),
+            resp_status_code=status,
+            cache_tokens=tokens.cache_tokens,
+            draft_tokens=tokens.draft_tokens,
+            draft_acc_tokens=tokens.draft_acc_tokens,
+            input_tokens=tokens.input_tokens,
+            output_tokens=tokens.output_tokens,
+            prompt_per_second=tokens.prompt_per_second,
+            tokens_per_second=tokens.tokens_per_second,
+            duration_ms=max(wall_ms, round(report.upstream_ms)),
+            error_msg=_cut(_message(exchange, reading, status)),
+            metadata_json=encode(metadata).decode() if metadata else "{}",
+            arrived_ms=round(exchange.resolved_at * 1000),
+            receive_ms=round((exchange.resolved_mono - request.started_mono) * 1000),
+            queue_ms=queue_ms,
+            load_ms=load_ms,
+            ttfb_ms=ttfb_ms,
+            stream_ms=stream_ms,
+            outcome=_outcome(exchange),
+            priority=priority,
+            request_id=request.request_id,
+            session_id=self._session(exchange),
+            swap_id=self.swap_id_of(exchange),
+        )
+
+    def _parts(self, exchange: Exchange) -> tuple[int, int, int, int]:
+        """Give milliseconds in the queue, of the load, until the first byte, and of the rest.
+
+        They are differences of rounded moments, so that they add up to the whole.
+        """
+        began = exchange.resolved_mono
+        ended = exchange.ended_mono if exchange.ended_mono is not None else began
+        sent = exchange.sent_mono if exchange.sent_mono is not None else ended
+        first = exchange.first_byte_mono if exchange.first_byte_mono is not None else ended
+        sent_ms, first_ms, ended_ms = (round((moment - began) * 1000) for moment in (sent, first, ended))
+        load_ms = 0
+        if sent_ms:
+            load_ms = min(round(self._starts.seconds(ModelId(exchange.passage.model), began, sent) * 1000), sent_ms)
+        return sent_ms - load_ms, load_ms, first_ms - sent_ms, ended_ms - first_ms
+
+    def _session(self, exchange: Exchange) -> str | None:
+        for name in self._session_headers:
+            value = exchange.request.getHeader(name)
+            if value and value.strip():
+                return value.strip().decode("utf-8", "replace")[:_LONGEST_SESSION]
+        return None
+
+
+def _status(exchange: Exchange) -> int:
+    if exchange.head is not None:
+        return exchange.head.status
+    return exchange.error.status if exchange.error is not None else _BAD_GATEWAY
+
+
+def _content_type(exchange: Exchange, reading: Reading | None) -> str:
+    if reading is not None:
+        return reading.content_type
+    if exchange.error is None:
+        return ""
+    request = exchange.request
+    return error_body(exchange.error, request.getHeader(b"accept") or b"", request.path).media_type.decode()
+
+
+def _message(exchange: Exchange, reading: Reading | None, status: int) -> str:
+    """Say what went wrong; empty = nothing."""
+    if reading is not None and reading.problem:
+        return f"response {'decompression' if status == _OK else 'decode'} failed: {reading.problem}"
+    if exchange.error is not None:
+        return exchange.error.message
+    if status == _OK:
+        return ""
+    if reading is not None and reading.said:
+        return reading.said
+    reason = exchange.head.reason if exchange.head is not None else b""
+    return f"{status} {(reason or REASONS.get(status, b'')).decode('latin-1')}".rstrip()
+
+
+def _cut(message: str) -> str:
+    data = message.encode(errors="replace")
+    if len(data) <= _LONGEST_MESSAGE_BYTES:
+        return message
+    return data[:_LONGEST_MESSAGE_BYTES].decode(errors="ignore") + "..."
+
+
+def _outcome(exchange: Exchange) -> str:
+    """Say how it ended for the scheduler: what was granted and not broken off has been served."""
+    if exchange.has_left or isinstance(exchange.error, RequestCancelledError):
+        return "cancelled"
+    return "served" if exchange.sent_mono is not None else "refused"
+
+
+def _is_worth_keeping(row: Row, exchange: Exchange, reading: Reading | None) -> bool:
+    """Say whether to capture: not what could not be read, and not an answer that is empty."""
+    if reading is not None and reading.problem:
+        return False
+    return row.resp_status_code != _OK or exchange.payload_bytes > 0
+
+
+def _capture(
+    exchange: Exchange, body: bytes | None, reading: Reading | None, content_type: str
+) -> tuple[Callable[[], Capture], int]:
+    """Give what makes the capture, and how many bytes it holds until then."""
+    head = exchange.head
+    answer = reading.body() if reading is not None and head is not None and head.status == _OK else None
+    fields: Fields = [(b"Content-Type", content_type.encode())] if content_type else []
+    if head is not None:
+        fields = head.fields
+    make = partial(_make_capture, exchange.path, exchange.request.fields, body, fields, answer or None)
+    return make, len(body or b"") + len(answer or b"")
+
+
+def _make_capture(path: str, asked: Fields, body: bytes | None, answered: Fields, answer: bytes | None) -> Capture:
+    return Capture(path, shown_headers(asked), body, shown_headers(answered, b"content-encoding"), answer)

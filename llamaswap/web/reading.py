@@ -1,0 +1,150 @@
+"""One answer, read along as it passes: its token figures, or what it says went wrong."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from llamaswap.core.usage import DocumentUsage, EventUsage, Report, error_text
+from llamaswap.proxy.framing import ChunkedBody
+from llamaswap.proxy.headers import ResponseHead
+from llamaswap.telemetry.decoding import Decoder, DecodingError, find_decoder
+
+_OK: Final = 200
+_BATCH_BYTES: Final = 16 * 1024
+"""So much of an answer is looked at in one go: per piece, that costs next to nothing."""
+_ERROR_BYTES: Final = 64 * 1024
+"""A longer error answer is not looked at."""
+
+
+class _ErrorReader:
+    """Keeps an error answer, unless it is long."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._bytes = 0
+
+    def feed(self, data: bytes) -> None:
+        self._bytes += len(data)
+        if self._bytes <= _ERROR_BYTES:
+            self._pieces.append(data)
+
+    def report(self) -> Report:
+        return Report()
+
+    def text(self) -> str:
+        return error_text(b"".join(self._pieces)) if self._bytes <= _ERROR_BYTES else ""
+
+
+class Reading:
+    """Reads an answer along.
+
+    Args:
+        head: The answer's.
+        keep_bytes: So much of a body is kept; of a longer one nothing is.
+
+    Attributes:
+        content_type: Of the answer.
+        problem: Why it could not be read; empty = it could.
+        report: Its figures, at the end.
+        said: What an error answer says in words, at the end; empty = nothing.
+    """
+
+    __slots__ = (
+        "_catches_up",
+        "_decoder",
+        "_held",
+        "_held_bytes",
+        "_is_chunked",
+        "_keep_bytes",
+        "_kept",
+        "_kept_bytes",
+        "_reader",
+        "content_type",
+        "problem",
+        "report",
+        "said",
+    )
+
+    def __init__(self, head: ResponseHead, keep_bytes: int) -> None:
+        self.content_type = ""
+        self.problem = self.said = ""
+        self.report = Report()
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+        self._keep_bytes = keep_bytes
+        # Whose bytes went to the client already has them unwrapped for us on the way.
+        body = head.body
+        self._is_chunked = isinstance(body, ChunkedBody)
+        self._catches_up = isinstance(body, ChunkedBody) and body.collect(self._held)
+        self._reader = _reader(head)
+        self._decoder: Decoder | None = None
+        for name, value in head.fields:
+            lower = name.lower()
+            if lower == b"content-type":
+                self.content_type = value.decode("utf-8", "replace")
+            elif lower == b"content-encoding":
+                self._find_decoder(value)
+
+    def passed(self, data: bytes) -> None:
+        """Take a piece of the body in its framing; see :class:`~llamaswap.proxy.forward.Witness`."""
+        if not self._is_chunked:
+            self._held.append(data)
+        elif self._catches_up:
+            self._catches_up = False
+            ChunkedBody(self._held).feed(data)
+        self._held_bytes += len(data)
+        if self._held_bytes >= _BATCH_BYTES:
+            self._digest()
+
+    def end(self) -> None:
+        """Take note that nothing follows: now there is a report."""
+        self._digest()
+        if self._decoder is not None and not self.problem:
+            try:
+                self._decoder.end()
+            except DecodingError as error:
+                self.problem = str(error)
+        if self.problem:
+            return
+        self.report = self._reader.report()
+        if isinstance(self._reader, _ErrorReader):
+            self.said = self._reader.text()
+
+    def body(self) -> bytes | None:
+        """Give the whole body without its encoding; ``None`` = it was not kept."""
+        return None if self._kept_bytes > self._keep_bytes else b"".join(self._kept)
+
+    def _find_decoder(self, encoding: bytes) -> None:
+        try:
+            self._decoder = find_decoder(encoding)
+        except DecodingError as error:
+            self.problem = str(error)
+
+    def _digest(self) -> None:
+        data = b"".join(self._held)
+        self._held.clear()
+        self._held_bytes = 0
+        if self.problem:
+            return
+        if self._decoder is not None:
+            try:
+                data = self._decoder.feed(data)
+            except DecodingError as error:
+                self.problem = str(error)
+                self._kept.clear()
+                return
+        if self._kept_bytes <= self._keep_bytes:
+            self._kept_bytes += len(data)
+            if self._kept_bytes <= self._keep_bytes:
+                self._kept.append(data)
+            else:
+                self._kept.clear()
+        self._reader.feed(data)
+
+
+def _reader(head: ResponseHead) -> DocumentUsage | EventUsage | _ErrorReader:
+    if head.status != _OK:
+        return _ErrorReader()
+    return EventUsage() if head.is_event_stream else DocumentUsage()
