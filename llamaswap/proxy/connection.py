@@ -102,6 +102,9 @@ class Call(Protocol):
     taker: ResponseTaker
     may_switch: bool
 
+    def sent(self) -> None:
+        """Take note that the whole request is on its way."""
+
     def answered(self) -> None:
         """Take note that the answer's head is there."""
 
@@ -177,6 +180,7 @@ class HopConnection(protocol.Protocol):
             self.send_on(body)
         elif len(body) <= _SLICE_BYTES:
             self._write(call.head + body)
+            call.sent()
         else:
             self._is_sent = False
             self._write(call.head)
@@ -197,6 +201,8 @@ class HopConnection(protocol.Protocol):
         if not self._is_sent:
             self._is_sent = True
             self.transport.unregisterProducer()
+            if self._call is not None:
+                self._call.sent()
 
     def body_failed(self, error: LlamaSwapError) -> None:
         """See :class:`BodySink`."""

@@ -312,9 +312,6 @@ class HopCall:
             return
         self.connector = None
         self._connection = connection
-        limit = pool.timeouts.response_header_seconds
-        if limit:
-            self._timer = pool.call_later(limit, self._too_late)
         connection.begin(self)
         if self._is_paused and self._connection is not None:
             connection.pause()
@@ -362,6 +359,13 @@ class HopCall:
         self.fail(UpstreamUnreachableError("the upstream did not answer in time"))
 
     # ----------------------------------------------------------------- for the connection
+
+    def sent(self) -> None:
+        """See :class:`~llamaswap.proxy.connection.Call`; from here on the answer is due."""
+        pool = self._pool
+        if pool is not None and pool.timeouts.response_header_seconds and not self.is_answered:
+            self._stop_timer()
+            self._timer = pool.call_later(pool.timeouts.response_header_seconds, self._too_late)
 
     def answered(self) -> None:
         """See :class:`~llamaswap.proxy.connection.Call`."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 from twisted.internet.interfaces import IPullProducer
 from zope.interface.verify import verifyObject
 
+from llamaswap.config.schema import Timeouts
 from llamaswap.errors import UpstreamUnreachableError
 from llamaswap.proxy.connection import BodySink
 from tests.unit.ends import HEAD, SMALL, Upstream, answered_once, ask
@@ -60,6 +61,22 @@ class Passing:
         raise NotImplementedError
 
     resumeProducing = stopProducing = pauseProducing
+
+
+def test_the_limit_for_the_head_begins_when_the_body_is_sent() -> None:
+    upstream = Upstream(timeouts=Timeouts(response_header_seconds=5))
+    body = Passing()
+    taker = ask(upstream.pool, body=body)
+    upstream.accept()
+    assert body.sink is not None
+    body.sink.body_received(b"abc")
+    upstream.reactor.advance(600)
+    body.sink.body_received(b"def")
+    body.sink.body_ended()
+    upstream.reactor.advance(4.9)
+    assert taker.error is None
+    upstream.reactor.advance(0.2)
+    assert str(taker.error) == "the upstream did not answer in time"
 
 
 def test_a_passing_body_is_sent_as_it_comes_on_a_fresh_connection() -> None:
