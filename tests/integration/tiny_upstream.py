@@ -188,6 +188,8 @@ class Handler(BaseHTTPRequestHandler):
         for chunk in framed(documents):
             self.wfile.write(chunk)
         self.wfile.write(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
+        sys.stdout.write("eval time = 40.00 ms / 2 tokens\n")
+        sys.stdout.flush()
 
     def die(self, documents: list[dict[str, Any]]) -> None:
         """Cut the connection, after some events or before any head."""

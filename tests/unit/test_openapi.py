@@ -17,20 +17,14 @@ OURS: Final = ("/api/", "/v1/models", "/models", "/running", "/unload", "/health
 
 LATER: Final = {
     "/api/captures/{id}",
-    "/api/events",
     "/api/hardware",
     "/api/metrics",
     "/api/metrics/activity",
     "/api/metrics/stats",
     "/api/models/{model}/metrics",
     "/api/performance",
-    "/api/plan",
-    "/api/planner",
     "/api/prometheus/targets",
-    "/api/queue",
     "/api/ready",
-    "/api/swaps",
-    "/api/timeline",
 }
 """Paths that are described already, and have no route yet."""
 
