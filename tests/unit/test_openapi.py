@@ -16,11 +16,7 @@ DOCUMENT: Final = Path(__file__).parents[2] / "doc" / "reference" / "openapi.yam
 OURS: Final = ("/api/", "/v1/models", "/models", "/running", "/unload", "/health", "/wol-health", "/logs")
 
 LATER: Final = {
-    "/api/captures/{id}",
     "/api/hardware",
-    "/api/metrics",
-    "/api/metrics/activity",
-    "/api/metrics/stats",
     "/api/models/{model}/metrics",
     "/api/performance",
     "/api/prometheus/targets",
