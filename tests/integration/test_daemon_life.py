@@ -59,8 +59,7 @@ def test_h89_twistd_in_the_background_serves_and_ignores_hang_up(tmp_path: Path)
     subprocess.run([*entry("twistd"), *flags], cwd=tmp_path, check=True, timeout=PATIENCE_SECONDS)
     daemon = psutil.Process(int((tmp_path / "twistd.pid").read_text()))
     try:
-        asked = Daemon(tmp_path, "")
-        asked.port = port
+        asked = Daemon(tmp_path, ONE, port=port)  # writes the same configuration: HUP reads it again
         assert asked.chat("a").status == 200
         daemon.send_signal(signal.SIGHUP)
         assert asked.chat("a").status == 200
