@@ -48,8 +48,8 @@ from llamaswap.telemetry.stdout import NonBlockingWriter
 from llamaswap.watch import Picture, Watcher, take_picture
 from llamaswap.web.app import App
 from llamaswap.web.assets import INDEX
-from llamaswap.web.edge import EdgeSite
 from llamaswap.web.observers import Observers
+from llamaswap.web.site import EdgeSite
 from llamaswap.web.ui import ui_folder
 
 _DESCRIPTORS: Final = 1 << 20

@@ -100,7 +100,7 @@ class App:
         self.klein.route(STREAM_PATH + "/", methods=["GET"], endpoint=STREAM_PATH + "/")(logs.stream)
 
     def resource(self) -> Root:
-        """Give the resource for a :class:`~llamaswap.web.edge.EdgeSite`."""
+        """Give the resource for a :class:`~llamaswap.web.site.EdgeSite`."""
         passed = {UPSTREAM_PREFIX: self._upstream.passthrough, COMFYUI_PREFIX: self._comfyui.passthrough}
         return Root(self.klein, self._door, passed)
 

@@ -21,11 +21,15 @@ from llamaswap.web.spool import Spool, SpooledBody, SpoolingBody
 from llamaswap.web.stamps import REQUEST_ID
 
 if TYPE_CHECKING:
-    from llamaswap.web.edge import EdgeRequest, EdgeSite
+    from llamaswap.web.edge import EdgeRequest
+    from llamaswap.web.site import EdgeSite
 
 _HEAD_END: Final = b"\r\n\r\n"
 _BACKLOG_BYTES: Final = 16 * 1024
 """What a client may send ahead of the answer to its request before it is made to wait."""
+
+_NOTHING: Final = b"-"
+"""Stands in the log where there was no time for a request."""
 
 _IN_MEMORY_BYTES: Final = 4 * 1024 * 1024
 """Longest body that is kept in memory although it need not be."""
@@ -68,7 +72,7 @@ class EdgeChannel(Outlet):
         if self._crowd.admit(self):
             self._deadlines.expect_head(self)
         elif self._crowd.turn_away(self):
-            self.refuse(503, "too many connections", more=b"Retry-After: 1\r\n")
+            self.refuse(503, "too many connections", _NOTHING, b"Retry-After: 1\r\n")
         else:
             self.abortConnection()
 

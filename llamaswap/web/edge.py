@@ -1,4 +1,4 @@
-"""The client's edge: the site that accepts connections, and requests as the routes see them.
+"""Requests of clients, as the routes see them.
 
 Twisted's own channel and request parse line by line, build half a dozen objects per header, keep
 bodies in files, and queue what could be sent at once. Here a request is what was received; the
@@ -10,31 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, AnyStr, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, AnyStr, Final, cast
 from urllib.parse import unquote_to_bytes
 
-from twisted.internet.defer import execute
-from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import parse_qs
-from twisted.web.server import Request, Site
+from twisted.web.server import Request
 
-from llamaswap.config.schema import HTTPConfig
 from llamaswap.errors import LlamaSwapError
 from llamaswap.proxy.connection import StreamedBody
 from llamaswap.proxy.forward import Forwarding
 from llamaswap.proxy.headers import Fields, ResponseHead
 from llamaswap.proxy.websocket import wanted_upgrade
-from llamaswap.web.access import AccessLog, LineLog
 from llamaswap.web.channel import EdgeChannel
-from llamaswap.web.crowd import Crowd, descriptor_limit
-from llamaswap.web.deadlines import Deadlines
 from llamaswap.web.errors import error_event, render_error
 from llamaswap.web.head import REASONS, RequestHead
-from llamaswap.web.policy import Policy
-from llamaswap.web.spool import InThread, Spool
-from llamaswap.web.stamps import REQUEST_ID, HTTPDate, RequestIds
+from llamaswap.web.spool import Spool
+from llamaswap.web.stamps import REQUEST_ID
 
 _LATE: Final = frozenset(
     {
@@ -291,113 +284,18 @@ class EdgeRequest(Request):
         self._complete()
         return self.__dict__[name]
 
+    @property
+    def args(self) -> dict[bytes, list[bytes]]:
+        """The query, taken apart: only when somebody asks, since a long one takes its time."""
+        found: dict[bytes, list[bytes]] = parse_qs(self.uri.partition(b"?")[2], keep_blank_values=True)
+        return found
+
+    @args.setter
+    def args(self, _: object) -> None:
+        """Take what Twisted sets at the beginning for nothing."""
+
     def _complete(self) -> None:
         Request.__init__(self, self.channel)
         for name, value in self.fields:
             self.requestHeaders.addRawHeader(name, value)
-        self.args = parse_qs(self.uri.partition(b"?")[2], keep_blank_values=True)
         self.content = BytesIO(self.body if isinstance(self.body, bytes) else b"")
-
-
-class RootResource(Protocol):
-    """What a site needs of its root resource, besides being one: see ``dispatch.DirectResource``."""
-
-    def find(self, request: EdgeRequest, /) -> Callable[[EdgeRequest], None] | None:
-        """Find a handler that takes such a request over."""
-
-    def wants_body(self, request: EdgeRequest, /) -> bool:
-        """Say whether a request's body may be of any use; otherwise its handler does not wait for it."""
-
-
-class EdgeSite(Site):
-    """Accepts clients.
-
-    Args:
-        resource: Answers; see ``dispatch.DirectResource``.
-        reactor: Gives the time, and calls later.
-        log: Gets the access log.
-        limits: See :class:`~llamaswap.config.schema.HTTPConfig`.
-        on_finished: Called once for each request, when its answer has ended or its client has left.
-        descriptors: Gives the number of files that may be open at once.
-        in_thread: Does blocking work; by default at once.
-
-    Attributes:
-        limits: As given.
-        policy: What they say about clients.
-        crowd: All connections.
-        deadlines: What is due from clients.
-        name_request: Gives a request its id.
-        date: Gives the value of a ``Date``.
-        in_thread: As given.
-        is_closing: Whether connections end with the answers under way.
-    """
-
-    noisy = False
-
-    def __init__(
-        self,
-        resource: RootResource,
-        reactor: IReactorTime,
-        log: LineLog,
-        limits: HTTPConfig = HTTPConfig(),  # noqa: B008 - immutable
-        *,
-        on_finished: Callable[[EdgeRequest], None] | None = None,
-        descriptors: Callable[[], int] = descriptor_limit,
-        in_thread: InThread = execute,
-    ) -> None:
-        Site.__init__(self, resource, reactor=reactor)
-        self.limits = limits
-        self.policy = Policy(limits)
-        self.crowd = Crowd(limits.max_connections, descriptors)
-        self.name_request = RequestIds()
-        self.date = HTTPDate()
-        self.in_thread = in_thread
-        self.is_closing = False
-        self._access = AccessLog(log, reactor)
-        self._on_finished = on_finished
-        self.deadlines = Deadlines(reactor, limits.header_timeout_seconds, limits.body_timeout_seconds)
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: ARG002 - Twisted's signature
-        """Make the channel of a connection."""
-        return EdgeChannel(self)
-
-    def make_request(self, channel: EdgeChannel, head: RequestHead) -> EdgeRequest:
-        """Make the request of a head."""
-        return EdgeRequest(channel, head, self.reactor.seconds())
-
-    def log(self, request: Any) -> None:
-        """Take note that a request has ended, or that its client has left; Twisted's name for it."""
-        self._access(request)
-        if request.spool is not None:
-            request.spool.close()
-        if self._on_finished is not None:
-            self._on_finished(request)
-
-    def log_refusal(self, client_host: bytes, head: bytes, status: int, sent_bytes: int) -> None:
-        """Take note of an answer to what was no request."""
-        self._access.refused(client_host, head, status, sent_bytes)
-
-    def startFactory(self) -> None:
-        """Do nothing: there is no log file to open."""
-
-    def stopFactory(self) -> None:
-        """Stop looking for overdue clients."""
-        self.deadlines.stop()
-
-    def change_limits(self, limits: HTTPConfig) -> None:
-        """Have other limits from now on."""
-        self.limits = limits
-        self.policy = Policy(limits)
-        self.crowd.change(limits.max_connections)
-        self.deadlines.change(limits.header_timeout_seconds, limits.body_timeout_seconds)
-
-    def close_idle(self) -> None:
-        """Close connections on which no request is under way now, and the others after their answer."""
-        self.is_closing = True
-        for channel in self.crowd:
-            channel.close_if_idle()
-
-    def channel_gone(self, channel: EdgeChannel) -> None:
-        """Forget a connection."""
-        self.crowd.forget(channel)
-        self.deadlines.forget(channel)

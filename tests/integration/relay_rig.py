@@ -17,8 +17,9 @@ from llamaswap.config.schema import Timeouts
 from llamaswap.proxy.forward import Forwarding
 from llamaswap.proxy.hop import HopPool
 from llamaswap.web.dispatch import DirectResource
-from llamaswap.web.edge import EdgeRequest, EdgeSite
+from llamaswap.web.edge import EdgeRequest
 from llamaswap.web.errors import render_error
+from llamaswap.web.site import EdgeSite
 
 LIMIT_SECONDS = 30
 

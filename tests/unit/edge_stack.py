@@ -11,8 +11,9 @@ from twisted.web.server import NOT_DONE_YET
 
 from llamaswap.config.schema import HTTPConfig
 from llamaswap.web.dispatch import DirectResource, direct
-from llamaswap.web.edge import EdgeRequest, EdgeSite
+from llamaswap.web.edge import EdgeRequest
 from llamaswap.web.errors import render_error
+from llamaswap.web.site import EdgeSite
 from tests.unit.ends import End
 
 LIMITS = HTTPConfig()

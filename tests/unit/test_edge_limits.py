@@ -154,6 +154,7 @@ def test_d18_requests_that_wait_or_stream_or_arrive_are_left_alone() -> None:
     assert reply.headers["retry-after"] == "1"
     assert reply.headers["connection"] == "close"
     assert late.is_dropped
+    assert edge.log.lines == ['Request 192.168.1.1 "-" 503 21 "" 0µs']
     assert not any(end.is_dropped for end in (waiting, arriving, half))
     edge.requests[0].relay_head(200, PLAIN)
     edge.requests[0].end(2)

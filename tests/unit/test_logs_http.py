@@ -23,8 +23,8 @@ from llamaswap.errors import BadRequestError
 from llamaswap.telemetry.logs import Logs
 from llamaswap.web import paths
 from llamaswap.web.dispatch import DirectResource
-from llamaswap.web.edge import EdgeSite
 from llamaswap.web.logs import STREAM_PATH, LogRoutes, LogStream
+from llamaswap.web.site import EdgeSite
 from tests.deferreds import no_result, success_of
 from tests.unit.marks import assert_accounts_for, dropped_bytes
 

@@ -26,8 +26,8 @@ from llamaswap.proxy.peers import Peers
 from llamaswap.router import Waiter
 from llamaswap.telemetry.logs import Logs
 from llamaswap.web.app import App
-from llamaswap.web.edge import EdgeSite
 from llamaswap.web.observers import Observers
+from llamaswap.web.site import EdgeSite
 from tests.fakes import InlineWorker
 
 NOW = 1795165973.9
