@@ -122,8 +122,6 @@ NOT_YET = {
     "routing.router.fallback",
     "routing.router.isolation",
     "routing.router.planTimeout",
-    "routing.scheduler.settings.fifo.maxWait",
-    "routing.scheduler.settings.fifo.maxWaitPerModel",
     "routing.scheduler.settings.fifo.maxDrain",
 }
 """Keys that are read and checked, and have no effect so far."""

@@ -26,6 +26,7 @@ from llamaswap.core.messages import (
     Complain,
     Dismiss,
     Event,
+    Fenced,
     IdleExpired,
     Position,
     ProcessExited,
@@ -215,7 +216,7 @@ class Router(Generic[SupervisorT, PoolT]):
         return self._upstreams[model].state
 
     def config_of(self, model: ModelId) -> ModelConfig:
-        """Give the configuration of a model of which there is anything; of a removed one, its last."""
+        """Give the configuration of a model; of a removed one, its last."""
         return self._upstreams[model].config
 
     def reserved(self, model: ModelId) -> tuple[int, int]:
@@ -368,6 +369,8 @@ class Router(Generic[SupervisorT, PoolT]):
                 self._dismiss(command.model)
             case Announce(record):
                 self._publish(SwapNoted(record, self._clock.seconds()))
+            case Fenced():
+                self._publish(command)
             case Complain(call, fault):
                 self._log.failure("the planner failed in {call}", Failure(fault), call=call)
             case _:

@@ -24,6 +24,7 @@ from llamaswap.config.expansion import HeldPorts
 from llamaswap.config.schema import Config, ModelConfig
 from llamaswap.core.backoff import Backoff, BackoffRule
 from llamaswap.core.messages import Reconfigured
+from llamaswap.core.patience import Patience
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.values import ModelId
 from llamaswap.listen import Listen
@@ -104,7 +105,7 @@ class DaemonService(Service):
         self.observers = Observers(reactor, config)
         self._planner = build_planner(config)
         backoff = Backoff(backoff_rule(config))
-        scheduler = Scheduler(config.facts(), self._planner, config.router.use, backoff)
+        scheduler = Scheduler(config.facts(), self._planner, config.router.use, backoff, patience(config))
         self.router: Router[Upstream, HopPool] = Router(
             scheduler, reactor, self._make_pool, self.logs.forget, self.observers.bus.publish
         )
@@ -270,6 +271,7 @@ class DaemonService(Service):
             at_mono=self._reactor.seconds(),
             enforces=self.config.router.enforce_on_reload,
             backoff=backoff_rule(self.config),
+            patience=patience(self.config),
         )
         self.router.reconfigure(upstreams, event)
         self._planner.close()
@@ -358,12 +360,14 @@ def backoff_rule(config: Config) -> BackoffRule:
     return BackoffRule(pause.failures, pause.window_seconds, pause.pause_seconds)
 
 
+def patience(config: Config) -> Patience:
+    """Say after which wait nobody is overtaken any more."""
+    return Patience(config.scheduler.max_wait_seconds, config.scheduler.max_wait_per_model_seconds)
+
+
 def not_yet(config: Config) -> list[str]:
     """Name what is configured and has no effect in this version, so that nobody relies on it."""
-    default = Config()
     asked = {
-        "maxWait": config.scheduler.max_wait_seconds != default.scheduler.max_wait_seconds,
-        "maxWaitPerModel": bool(config.scheduler.max_wait_per_model_seconds),
         "maxDrain": bool(config.scheduler.max_drain_seconds),
     }
     return [f"{name} is configured, but has no effect yet" for name, is_asked in asked.items() if is_asked]

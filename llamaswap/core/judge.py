@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from math import inf
 from typing import assert_never
 
 from llamaswap.core import values
-from llamaswap.core.backoff import Backoff
 from llamaswap.core.book import RequestBook
 from llamaswap.core.departures import Departures
+from llamaswap.core.fences import Fences
 from llamaswap.core.messages import Complain
 from llamaswap.core.records import Why
+from llamaswap.core.rules import Rules
 from llamaswap.core.running import Running
 from llamaswap.core.swaps import ActiveSwap
-from llamaswap.core.values import Decision, ModelFacts, ModelId, PlanView, SwapId
+from llamaswap.core.values import Decision, ModelId, PlanView, SwapId
 from llamaswap.errors import (
     ConcurrencyLimitError,
     LlamaSwapError,
@@ -24,32 +25,6 @@ from llamaswap.errors import (
     ShuttingDownError,
     SwapRefusedError,
 )
-from llamaswap.interfaces import ISwapPlanner
-
-
-@dataclass(slots=True)
-class Rules:
-    """What a configuration says, until the next one.
-
-    Attributes:
-        facts: By id, every model.
-        planner: Who decides.
-        planner_name: What it is called in records and logs.
-        backoff: Knows which models are not tried for a while.
-    """
-
-    facts: Mapping[ModelId, ModelFacts]
-    planner: ISwapPlanner
-    planner_name: str
-    backoff: Backoff
-
-    def tell(self, name: str, call: Callable[[ISwapPlanner], object]) -> list[Complain]:
-        """Call a method of the planner; what it does with that is no reason to lose a command."""
-        try:
-            call(self.planner)
-        except Exception as fault:  # noqa: BLE001 - a stranger's planner may raise anything; it is shown, not hidden
-            return [Complain(name, fault)]
-        return []
 
 
 class Way(Enum):
@@ -113,6 +88,7 @@ class Judge:
         departures: Who is on the way out.
         running: What is up.
         book: Who waits and who is served.
+        fences: Whose turn it is.
 
     Attributes:
         is_shutting_down: Whether nothing new is served.
@@ -125,12 +101,14 @@ class Judge:
         departures: Departures,
         running: Running,
         book: RequestBook,
+        fences: Fences,
     ) -> None:
         self._rules = rules
         self._swaps = swaps
         self._departures = departures
         self._running = running
         self._book = book
+        self._fences = fences
         self.is_shutting_down = False
 
     def refusal(self, model: ModelId, now: float) -> LlamaSwapError | None:
@@ -153,18 +131,16 @@ class Judge:
 
     def look(self, model: ModelId, now: float) -> Verdict:
         """Say what is possible for a request of a configured model."""
-        swap = self.swap_to(model)
-        if swap is not None:
-            return Verdict(Way.WAIT, Why.UNLOADING, (model,)) if swap.is_cancelled else Verdict(Way.JOIN)
-        if self._departures.holds(model):
-            return Verdict(Way.WAIT, Why.UNLOADING, (model,))
+        verdict = self._known(model)
+        if verdict is not None:
+            return verdict
         try:
             decision = self._rules.planner.plan(self.view(now), model)
         except Exception as fault:  # noqa: BLE001 - a stranger's planner may raise anything; it is shown, not hidden
             return Verdict(Way.REFUSE, fault=fault)
         match decision:
             case values.Evict():
-                return self._weigh(model, decision)
+                return self._weigh(model, decision, now)
             case values.Wait():
                 return Verdict(Way.WAIT, decision=decision)
             case values.Refuse():
@@ -172,13 +148,27 @@ class Judge:
             case _:
                 assert_never(decision)
 
-    def _weigh(self, model: ModelId, decision: values.Evict) -> Verdict:
+    def _known(self, model: ModelId) -> Verdict | None:
+        """Say what is possible where no planner need be asked."""
+        before = self._fences.holding(model)
+        if before is not None:
+            return Verdict(Way.WAIT, Why.FENCE, (before,))
+        swap = self.swap_to(model)
+        if swap is not None and not swap.is_cancelled:
+            return Verdict(Way.JOIN)
+        is_leaving = swap is not None or self._departures.holds(model)
+        return Verdict(Way.WAIT, Why.UNLOADING, (model,)) if is_leaving else None
+
+    def _weigh(self, model: ModelId, decision: values.Evict, now: float) -> Verdict:
         evict = decision.models
         colliding = tuple(swap.target for swap in self._swaps.values() if swap.collides(model, evict))
         if colliding:
             return Verdict(Way.WAIT, Why.SWAP, colliding, decision)
         if not evict and model in self._running.up:
             return Verdict(Way.SERVE, decision=decision)
+        before = self._fences.against(model, evict, now)
+        if before is not None:
+            return Verdict(Way.WAIT, Why.FENCE, (before,), decision)
         busy = tuple(sorted(victim for victim in evict if self._book.in_flight(victim)))
         if busy:
             return Verdict(Way.WAIT, Why.BUSY, busy, decision)

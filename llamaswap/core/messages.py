@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llamaswap.core.backoff import NO_BACKOFF, BackoffRule
+from llamaswap.core.patience import ENDLESS, Patience
 from llamaswap.core.records import SwapRecord
 from llamaswap.core.values import (
     Generation,
@@ -149,6 +150,7 @@ class Reconfigured:
         at_mono: Now.
         enforces: Whether idle models that the new rules forbid together are unloaded at once.
         backoff: When models that fail to start are left alone.
+        patience: After which wait nobody is overtaken any more.
     """
 
     facts: Mapping[ModelId, ModelFacts]
@@ -160,6 +162,7 @@ class Reconfigured:
     at_mono: float
     enforces: bool = False
     backoff: BackoffRule = NO_BACKOFF
+    patience: Patience = ENDLESS
 
 
 Event = (
@@ -278,4 +281,21 @@ class Complain:
     fault: Exception
 
 
-Command = Serve | Refuse | Swap | CancelSwap | Unload | Position | WakeAt | Dismiss | Announce | Complain
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """Tell that a fence was raised or lifted.
+
+    Attributes:
+        model: For whom it stands, or stood.
+        seconds: How long its oldest request has waited; of one that was lifted, how long it stood.
+        holds: The models that are to stop.
+        is_raised: Which of the two.
+    """
+
+    model: ModelId
+    seconds: float
+    holds: frozenset[ModelId]
+    is_raised: bool
+
+
+Command = Serve | Refuse | Swap | CancelSwap | Unload | Position | WakeAt | Dismiss | Announce | Complain | Fenced

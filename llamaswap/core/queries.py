@@ -7,8 +7,10 @@ from typing import Final
 
 from llamaswap.core import values
 from llamaswap.core.book import Request, RequestBook
-from llamaswap.core.judge import Judge, Rules, Verdict, Way
+from llamaswap.core.fences import Fence, Fences
+from llamaswap.core.judge import Judge, Verdict, Way
 from llamaswap.core.records import Choice, Costs, Waiting, WhatIf, Why
+from llamaswap.core.rules import Rules
 from llamaswap.core.running import Running
 from llamaswap.core.swaps import ActiveSwap
 from llamaswap.core.values import ModelFacts, ModelId, ProcessState, SwapId
@@ -31,6 +33,7 @@ class Queries:
         running: What is up.
         book: Who waits and who is served.
         judge: Says what is possible.
+        fences: Whose turn it is.
     """
 
     def __init__(
@@ -40,12 +43,14 @@ class Queries:
         running: Running,
         book: RequestBook,
         judge: Judge,
+        fences: Fences,
     ) -> None:
         self._rules = rules
         self._swaps = swaps
         self._running = running
         self._book = book
         self._judge = judge
+        self._fences = fences
 
     @property
     def planner_name(self) -> str:
@@ -60,6 +65,10 @@ class Queries:
     def state(self, model: ModelId) -> ProcessState:
         """Give the state of a configured model as planning sees it."""
         return self._running.state(model)
+
+    def fences(self) -> list[Fence]:
+        """Give the fences that stand, the oldest first."""
+        return list(self._fences.standing.values())
 
     def waiting(self, now: float) -> Iterator[Waiting]:
         """Give the requests that wait: those of swaps under way, then the queue in order.
@@ -113,6 +122,8 @@ def _obstacle(verdict: Verdict, book: RequestBook) -> str:
             return f"unloading {names}"
         case Why.SWAP:
             return f"the swap to {names} comes first"
+        case Why.FENCE:
+            return f"{names} has waited for too long, and comes first"
         case Why.BUSY:
             return ", ".join(f"{model} has {_requests(book.in_flight(model))}" for model in verdict.models)
         case _:

@@ -71,6 +71,7 @@ class Why(StrEnum):
     BUSY = "busy"
     UNLOADING = "unloading"
     SWAP = "swap"
+    FENCE = "fence"
     PLANNER = "planner"
 
 

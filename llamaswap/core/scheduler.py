@@ -7,7 +7,8 @@ one. Rules in the order in which they decide about a request for model M:
 1. M is unknown, or has as many reservations as its limit: refused.
 2. A swap to M is under way: the request joins it.
 3. M is up, the planner evicts nothing for it, nothing is in the way: served at once.
-4. M is being unloaded, collides with an active swap, or a model that must go is busy: queued.
+4. M is being unloaded, collides with an active swap, or a model that must go is busy, or somebody who
+   has waited for too long comes first (:mod:`llamaswap.core.fences`): queued.
 5. Otherwise a swap starts.
 
 A request is in the book from its admission to its one end, and in exactly one of: the queue, the
@@ -26,7 +27,8 @@ from typing import assert_never
 from llamaswap.core.backoff import Backoff
 from llamaswap.core.book import Request, RequestBook
 from llamaswap.core.departures import Departures
-from llamaswap.core.judge import Judge, Rules, Way
+from llamaswap.core.fences import Fences
+from llamaswap.core.judge import Judge, Way
 from llamaswap.core.messages import (
     Announce,
     Arrived,
@@ -49,10 +51,12 @@ from llamaswap.core.messages import (
     UnloadFinished,
     WakeAt,
 )
+from llamaswap.core.patience import ENDLESS, Patience
 from llamaswap.core.queries import Queries, costs
+from llamaswap.core.rules import Rules
 from llamaswap.core.running import Running
 from llamaswap.core.swaps import ActiveSwap
-from llamaswap.core.values import Evict, ModelFacts, ModelId, StopReason, SwapId, SwapReason, UnloadId
+from llamaswap.core.values import Evict, ModelFacts, ModelId, RequestId, StopReason, SwapId, SwapReason, UnloadId
 from llamaswap.core.views import forbidden_idle
 from llamaswap.errors import (
     LlamaSwapError,
@@ -71,6 +75,7 @@ class Scheduler:
         planner: Provider of :class:`~llamaswap.interfaces.ISwapPlanner`.
         planner_name: What it is called in records and logs.
         backoff: Knows which models are not tried for a while; none ever unless given.
+        patience: After which wait nobody is overtaken any more.
 
     Attributes:
         queries: Answers those who only ask.
@@ -82,6 +87,7 @@ class Scheduler:
         planner: ISwapPlanner,
         planner_name: str,
         backoff: Backoff | None = None,
+        patience: Patience = ENDLESS,
     ) -> None:
         self._rules = Rules(facts, planner, planner_name, backoff or Backoff())
         self._book = RequestBook(facts)
@@ -90,8 +96,10 @@ class Scheduler:
         self._departures = Departures()
         self._running = Running(self._swaps, self._departures)
         self._up = self._running.up
-        self._judge = Judge(self._rules, self._swaps, self._departures, self._running, self._book)
-        self.queries = Queries(self._rules, self._swaps, self._running, self._book, self._judge)
+        self._fences = Fences(self._rules, self._swaps, self._running, self._book)
+        self._fences.patience = patience
+        self._judge = Judge(self._rules, self._swaps, self._departures, self._running, self._book, self._fences)
+        self.queries = Queries(self._rules, self._swaps, self._running, self._book, self._judge, self._fences)
         self._clear: set[ModelId] = set()
         self._wake_mono = inf
         self._swap_ids = count(1)
@@ -157,6 +165,7 @@ class Scheduler:
         if not self._try(request, event.at_mono, commands):
             self._book.enqueue(request)
             commands += self._positions()
+            commands += self._wake(event.at_mono + self._fences.patience.seconds(model))
         return commands
 
     def _forget(self, event: RequestGone) -> list[Command]:
@@ -254,7 +263,9 @@ class Scheduler:
     def _shut_down(self, event: ShutdownBegan) -> list[Command]:
         self._judge.is_shutting_down = True
         self._clear.clear()
-        return self._give_up(self._rules.facts, ShuttingDownError("llama-swap is shutting down"), event.at_mono)
+        error = ShuttingDownError("llama-swap is shutting down")
+        commands = self._give_up(self._rules.facts, error, event.at_mono)
+        return [*commands, *self._fences.lift(event.at_mono, all_of_them=True)]
 
     def _give_up(self, models: Container[ModelId], error: LlamaSwapError, now: float) -> list[Command]:
         """Cancel the swaps to these models, and refuse everybody who waits for them."""
@@ -272,7 +283,8 @@ class Scheduler:
     def _reconfigure(self, event: Reconfigured) -> list[Command]:
         if self._judge.is_shutting_down:
             return []
-        commands: list[Command] = []
+        commands: list[Command] = [*self._fences.lift(event.at_mono, all_of_them=True)]
+        self._fences.patience = event.patience
         leaving = {*event.restarted, *event.removed}
         self._rules.backoff.change(event.backoff, leaving)
         waiters: list[Request] = []
@@ -343,19 +355,34 @@ class Scheduler:
         return [Announce(swap.record(now)), swap.command(), *complaints]
 
     def _review(self, now: float) -> list[Command]:
-        """Look at the whole queue again, in order; what is blocked keeps its place and blocks nobody."""
-        if not self._book.queue:
+        """Look at the whole queue again; what is blocked keeps its place and blocks nobody."""
+        if not (self._book.queue or self._fences.standing):
             return []
         commands: list[Command] = []
-        still: list[Request] = []
+        while True:
+            commands += [*self._fences.lift(now), *self._fences.update(now)]
+            for fence in self._fences.standing.values():
+                self._clear -= fence.holds
+            commands += self._walk(now)
+            lifted = self._fences.lift(now)
+            if not lifted:
+                break
+            commands += lifted
+        return commands + self._positions() + self._wake(self._fences.next_mono(now))
+
+    def _walk(self, now: float) -> list[Command]:
+        """Try everybody in the queue: whose turn it is, then the others in order."""
+        commands: list[Command] = []
+        done: set[RequestId] = set()
         # Within one walk things only get scarcer, so a model that was blocked once stays blocked.
         blocked: set[ModelId] = set()
-        for request in self._book.queue:
+        for request in sorted(self._book.queue, key=lambda r: r.model not in self._fences.standing):
             if request.model in blocked or not self._try(request, now, commands):
                 blocked.add(request.model)
-                still.append(request)
-        self._book.queue = still
-        return commands + self._positions()
+            else:
+                done.add(request.id)
+        self._book.take_waiting(lambda r: r.id in done)
+        return commands
 
     def _positions(self) -> list[Command]:
         return [Position(request.id, request.position) for request in self._book.moved()]

@@ -8,7 +8,7 @@ the scheduler.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import inf
 from typing import Any, assert_never
@@ -21,6 +21,7 @@ from llamaswap.core.messages import (
     Complain,
     Dismiss,
     Event,
+    Fenced,
     IdleExpired,
     Position,
     ProcessExited,
@@ -38,6 +39,7 @@ from llamaswap.core.messages import (
     UnloadFinished,
     WakeAt,
 )
+from llamaswap.core.patience import ENDLESS, Patience
 from llamaswap.core.records import SwapRecord
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.values import (
@@ -67,7 +69,7 @@ def groups(**named: Sequence[str] | Mapping[str, Any]) -> dict[str, dict[str, An
 
 def acts(commands: Sequence[Command]) -> list[Command]:
     """Give the commands that do more than tell."""
-    return [command for command in commands if not isinstance(command, Announce)]
+    return [command for command in commands if not isinstance(command, Announce | Fenced)]
 
 
 @dataclass
@@ -92,6 +94,7 @@ class World:
         records: The newest record of each swap.
         has_ended: Whether the daemon's end has begun.
         complaints: What was said of the planner's faults.
+        fences: For whom one stands.
     """
 
     models: Sequence[str]
@@ -99,13 +102,14 @@ class World:
     limit: int = 10
     priority: Mapping[str, int] = field(default_factory=dict)
     planner: ISwapPlanner | None = None
+    patience: Patience = ENDLESS
 
     def __post_init__(self) -> None:
         self.facts = {
             ModelId(m): ModelFacts(ModelId(m), limit=self.limit, priority=self.priority.get(m, 0)) for m in self.models
         }
         self.rules = factory.build(self.settings, self.facts)
-        self.scheduler = Scheduler(self.facts, self.planner or self.rules, "group")
+        self.scheduler = Scheduler(self.facts, self.planner or self.rules, "group", patience=self.patience)
         self.now = 0.0
         self.alive: dict[ModelId, Generation] = {}
         self.ready: dict[ModelId, Generation] = {}
@@ -126,6 +130,7 @@ class World:
         self.records: dict[SwapId, SwapRecord] = {}
         self.has_ended = False
         self.complaints: list[Complain] = []
+        self.fences: set[ModelId] = set()
 
     # ------------------------------------------------------------- what may happen
 
@@ -250,7 +255,8 @@ class World:
         self.leftovers = {frozenset(pair) for pair in combinations(running, 2)}
         again = frozenset(ModelId(m) for m in restarted)
         planner = self.planner or self.rules
-        return self.tell(Reconfigured(facts, planner, "group", again, removed, drain, self.now, enforces=enforces))
+        event = Reconfigured(facts, planner, "group", again, removed, drain, self.now, enforces=enforces)
+        return self.tell(replace(event, patience=self.patience))
 
     def wait(self) -> None:
         """Let time pass until the scheduler wants to be woken."""
@@ -308,6 +314,9 @@ class World:
                 self._note(record)
             case Complain():
                 self.complaints.append(command)
+            case Fenced():
+                assert (command.model in self.fences) is not command.is_raised
+                self.fences ^= {command.model}
             case _:
                 assert_never(command)
 
@@ -360,6 +369,9 @@ class World:
         joined = [r for s in self.scheduler._swaps.values() for r in s.waiters]
         assert sorted(queued + joined) == sorted(self.waiting), "a waiting request is in exactly one place"
         assert self.wake <= self.scheduler._departures.deadline_mono, "nobody ends the drain"
+        assert self.wake <= self.scheduler._fences.next_mono(self.now), "nobody sees who is overdue"
+        assert self.fences == set(self.scheduler._fences.standing), "F7: a fence that was not told"
+        assert self.fences <= {*self.waiting.values()}, "F6: a fence for nobody"
         if queued:
             assert self.swaps or self.unloads or any(self.in_flight.values()), "I6: the queue sleeps for ever"
         for model in self.ready:

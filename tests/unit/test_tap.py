@@ -177,5 +177,5 @@ def test_under_twist_our_lines_replace_its_own_on_standard_output(good: str) -> 
 
 def test_what_has_no_effect_yet_is_named() -> None:
     assert not_yet(Config()) == []
-    said = not_yet(Config(scheduler=SchedulerConfig(max_wait_seconds=1)))
-    assert [line.split(" ")[0] for line in said] == ["maxWait"]
+    said = not_yet(Config(scheduler=SchedulerConfig(max_drain_seconds=1)))
+    assert [line.split(" ")[0] for line in said] == ["maxDrain"]

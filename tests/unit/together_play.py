@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from llamaswap.config.schema import ModelConfig, Timeouts
 from llamaswap.core.messages import Reconfigured
+from llamaswap.core.patience import Patience
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.setparser import build_matrix
 from llamaswap.core.values import (
@@ -50,6 +51,7 @@ PRIORITY: Final = {"d": 1}
 GRACE_SECONDS: Final = 9
 WAIT_SECONDS: Final = 3.0
 DRAIN_SECONDS: Final = 4.0
+PATIENCE: Final = Patience(4.0, {ModelId("c"): 1.0})
 FACTS: Final = {m: ModelFacts(m, limit=LIMIT, priority=PRIORITY.get(m, 0)) for m in MODELS}
 
 LAYOUTS: Final[Mapping[str, Callable[[], ISwapPlanner]]] = {
@@ -221,7 +223,7 @@ class TogetherPlay:
         self.exclusive = exclusive_pairs(planner)
         self.clock = Clock()
         self.planner = MoodyPlanner(planner, self.expect)
-        self.scheduler = Scheduler(FACTS, self.planner, layout)
+        self.scheduler = Scheduler(FACTS, self.planner, layout, patience=PATIENCE)
         self.router: Router[Upstream, Pool] = Router(self.scheduler, self.clock, Pool)
         self.launchers = {m: Launcher(self.clock) for m in MODELS}
         self.agents = {m: FakeAgent() for m in MODELS}
@@ -463,6 +465,7 @@ class TogetherPlay:
             removed=frozenset(ModelId(m) for m in [removed] if m),
             drain_seconds=DRAIN_SECONDS,
             at_mono=self.clock.seconds(),
+            patience=PATIENCE,
         )
         self.router.reconfigure({m: self.upstreams[m] for m in self.present}, event)
 
@@ -543,6 +546,7 @@ class TogetherPlay:
         for client in queue:
             recheck = self.planner.rechecks.get(client.model)
             is_held = self.scheduler._departures.holds(client.model) or client.model in self.scheduler._swap_to
+            is_held = is_held or self.scheduler._fences.holding(client.model) is not None
             is_late = recheck is not None and recheck < self.clock.seconds() - EPSILON_SECONDS
             assert is_held or not is_late, "I6: a planner that wants to be asked again is not"
 
@@ -634,6 +638,7 @@ class TogetherPlay:
             self.is_stopping_all,
             frozenset(self.present),
             self.planner.is_waiting,
+            frozenset(scheduler._fences.standing),
         )
 
     def _fingerprint_of(self, model: ModelId) -> Hashable:
