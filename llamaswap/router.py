@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from itertools import count
-from typing import ClassVar, Generic, Protocol, TypeVar, assert_never
+from typing import ClassVar, Generic, TypeVar, assert_never
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from llamaswap.config.schema import ModelConfig, Timeouts
+from llamaswap.config.schema import ModelConfig
+from llamaswap.core.fences import Fence
 from llamaswap.core.messages import (
     Announce,
     Arrived,
@@ -50,39 +51,9 @@ from llamaswap.core.values import Generation, ModelId, ProcessState, RequestId, 
 from llamaswap.errors import LlamaSwapError, NotReadyError
 from llamaswap.loan import Loan
 from llamaswap.runner import Runner, Supervisor
+from llamaswap.waiter import PoolT, Waiter
 
-
-class Pool(Protocol):
-    """Connections to one generation of one upstream, as far as the router cares."""
-
-    timeouts: Timeouts
-
-    def close(self) -> None:
-        """Drop idle connections and fail the exchanges under way."""
-
-
-PoolT = TypeVar("PoolT", bound=Pool)
 SupervisorT = TypeVar("SupervisorT", bound=Supervisor)
-_GrantedT_contra = TypeVar("_GrantedT_contra", contravariant=True)
-
-
-class Waiter(Protocol[_GrantedT_contra]):
-    """Somebody who wants to be served, and calls :meth:`Router.leave` once, whatever the end is.
-
-    Attributes:
-        request_id: Set by the router before anything else happens.
-    """
-
-    request_id: RequestId
-
-    def granted(self, pool: _GrantedT_contra, /) -> None:
-        """Take the connections of a ready process; in flight from here on."""
-
-    def refused(self, error: LlamaSwapError, /) -> None:
-        """Take no for an answer."""
-
-    def moved(self, position: int, /) -> None:
-        """Take note of a new 1-based place in the queue."""
 
 
 class Router(Generic[SupervisorT, PoolT]):
@@ -232,6 +203,10 @@ class Router(Generic[SupervisorT, PoolT]):
         """Say who waits for what: first those of swaps under way, then the queue in order."""
         return list(self._scheduler.queries.waiting(self._clock.seconds()))
 
+    def fences(self) -> list[Fence]:
+        """Say for whom others have to wait, because they have waited for too long."""
+        return self._scheduler.queries.fences()
+
     def what_if(self, model: ModelId) -> WhatIf:
         """Say what a request for a configured model would cause; nothing changes."""
         return self._scheduler.queries.what_if(model, self._clock.seconds())
@@ -370,11 +345,22 @@ class Router(Generic[SupervisorT, PoolT]):
             case Announce(record):
                 self._publish(SwapNoted(record, self._clock.seconds()))
             case Fenced():
-                self._publish(command)
+                self._say_fenced(command)
             case Complain(call, fault):
                 self._log.failure("the planner failed in {call}", Failure(fault), call=call)
             case _:
                 assert_never(command)
+
+    def _say_fenced(self, command: Fenced) -> None:
+        self._log.info(
+            "{model} has waited for {seconds:.0f} s: it comes before {others} now"
+            if command.is_raised
+            else "{model} has had its turn after {seconds:.1f} s",
+            model=command.model,
+            seconds=command.seconds,
+            others=", ".join(sorted(command.holds)) or "others",
+        )
+        self._publish(command)
 
     def _serve(self, command: Serve) -> None:
         entry = self._waiters.get(command.request)
@@ -382,7 +368,7 @@ class Router(Generic[SupervisorT, PoolT]):
             return  # it left; its RequestGone is in the mailbox
         generation, pool = self._pools.get(command.model, (Generation(-1), None))
         if pool is None or generation != command.generation:
-            # The process vanished in this very turn. Say so once more, lest the core believes in it.
+            # It vanished in this very turn. Say so once more, lest the core believes in it.
             self.tell(ProcessExited(command.model, command.generation, self._clock.seconds()))
             entry[1].refused(NotReadyError(command.model))
             return

@@ -8,14 +8,15 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from llamaswap.config.schema import Config, ModelConfig
+from llamaswap.core.fences import Fence
 from llamaswap.core.records import Waiting, WhatIf
 from llamaswap.core.snapshot import UpstreamSnapshot
 from llamaswap.core.values import ModelId, ProcessState, RequestId, StopReason, SwapReason
 from llamaswap.loan import Loan
 from llamaswap.proxy.hop import HopPool
 from llamaswap.proxy.peers import Peers
-from llamaswap.router import Waiter
 from llamaswap.telemetry.logs import Logs
+from llamaswap.waiter import Waiter
 from llamaswap.web.observers import Observers
 
 
@@ -54,6 +55,9 @@ class WebRouter(Protocol):
 
     def waiting(self) -> list[Waiting]:
         """Say who waits for what."""
+
+    def fences(self) -> list[Fence]:
+        """Say for whom others have to wait."""
 
     def what_if(self, model: ModelId, /) -> WhatIf:
         """Say what a request for a model would cause."""

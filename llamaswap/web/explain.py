@@ -76,7 +76,15 @@ class ExplainRoutes:
                     "eta_ms": estimate.eta_ms(each),
                 },
             )
-        return {"queue": entries, "fences": []}
+        fences = [
+            {
+                "model": fence.model,
+                "since": utc_milliseconds(ledger.epoch(fence.since_mono)),
+                "holds": sorted(fence.holds),
+            }
+            for fence in self._daemon.router.fences()
+        ]
+        return {"queue": entries, "fences": fences}
 
     def swaps(self, request: IRequest) -> bytes:
         """Answer ``GET /api/swaps``, the newest first.

@@ -16,7 +16,7 @@ LAYERS: Final = (
     {"core"},
     {"planners", "config"},
     {"proxy", "process", "telemetry", "registry"},
-    {"runner", "loan"},
+    {"runner", "loan", "waiter"},
     {"router"},
     {"web"},
     {"listen", "preload", "shutdown", "reload", "watch", "background", "stalls"},

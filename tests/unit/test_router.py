@@ -9,10 +9,12 @@ from unittest import mock
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from llamaswap.config.schema import ModelConfig, Timeouts
-from llamaswap.core.messages import Reconfigured
+from llamaswap.core.messages import Fenced, Reconfigured
 from llamaswap.core.news import StateChanged, SwapNoted
+from llamaswap.core.patience import Patience
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.snapshot import UpstreamSnapshot
 from llamaswap.core.values import (
@@ -700,3 +702,20 @@ def test_who_waits_and_what_would_happen_can_be_asked() -> None:
     assert [(w.request, w.text) for w in rig.router.waiting()] == [(waiter.request_id, "a has 1 running request")]
     assert rig.router.what_if(B).blocked_by == ((A, 1),)
     assert rig.router.reserved(B) == (1, 0)
+
+
+def test_f7_fences_are_logged_shown_and_told() -> None:
+    rig = Rig(A, B)
+    rig.scheduler._fences.patience = Patience(300)
+    busy = rig.up(A)
+    rig.ask(B)
+    with capturedLogs() as events:
+        rig.clock.advance(300)
+        assert [fence.model for fence in rig.router.fences()] == [B]
+        busy.leave()
+        rig.upstreams[A].stopped()
+        rig.upstreams[B].ready()
+    said = [event for event in events if "seconds" in event]
+    assert [(event["model"], event["seconds"], event["others"]) for event in said] == [(B, 300, "a"), (B, 0, "a")]
+    assert [(news.model, news.is_raised) for news in rig.news if isinstance(news, Fenced)] == [(B, True), (B, False)]
+    assert not rig.router.fences()

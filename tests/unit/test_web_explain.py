@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 
 from llamaswap.config.schema import ModelConfig, RouterConfig
+from llamaswap.core.fences import Fence
 from llamaswap.core.news import StateChanged, SwapNoted
 from llamaswap.core.records import Choice, SwapRecord, Waiting, WhatIf, Why
 from llamaswap.core.snapshot import UpstreamSnapshot
@@ -247,4 +248,12 @@ def test_planners_are_listed_and_not_imported(stack: Stack) -> None:
         ("group", "broken", None, True),
         ("lru", "not_loaded", None, False),
         ("matrix", "ok", "1.0", False),
+    ]
+
+
+def test_fences_are_shown(stack: Stack) -> None:
+    stack.router.waits = [waits(1, A, Why.FENCE, B)]
+    stack.router.standing = [Fence(B, 0.0, frozenset({A}))]
+    assert ask(stack, "/api/queue")["fences"] == [
+        {"model": "beta", "since": "2026-11-20T08:56:40.000Z", "holds": ["alpha"]}
     ]

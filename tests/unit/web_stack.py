@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from llamaswap.config.names import find_peer_models
 from llamaswap.config.problems import Problems
 from llamaswap.config.schema import Config, ModelConfig, Timeouts
+from llamaswap.core.fences import Fence
 from llamaswap.core.records import Choice, Waiting, WhatIf
 from llamaswap.core.snapshot import UpstreamSnapshot
 from llamaswap.core.values import Generation, ModelId, ProcessState, RequestId, StopReason, SwapReason
@@ -23,8 +24,8 @@ from llamaswap.errors import LlamaSwapError
 from llamaswap.loan import Loan
 from llamaswap.proxy.hop import HopPool
 from llamaswap.proxy.peers import Peers
-from llamaswap.router import Waiter
 from llamaswap.telemetry.logs import Logs
+from llamaswap.waiter import Waiter
 from llamaswap.web.app import App
 from llamaswap.web.observers import Observers
 from llamaswap.web.site import EdgeSite
@@ -69,6 +70,7 @@ class FakeRouter:
         self.waits: list[Waiting] = []
         self.asked: list[ModelId] = []
         self.answer = WhatIf(Choice.SERVE)
+        self.standing: list[Fence] = []
         self._models = models
         self._ids = count(1)
 
@@ -113,6 +115,9 @@ class FakeRouter:
 
     def waiting(self) -> list[Waiting]:
         return self.waits
+
+    def fences(self) -> list[Fence]:
+        return self.standing
 
     def what_if(self, model: ModelId) -> WhatIf:
         self.asked.append(model)
