@@ -25,6 +25,9 @@ WIRE_WORDS: Final[dict[int, tuple[str, str]]] = {
 }
 """Status to (``type``, ``code``) of the error envelope; other 4xx and 5xx have a word of their own."""
 
+LONGEST_NAME_SHOWN: Final = 200
+"""Characters of a name that somebody made up, in messages and wherever else it is kept."""
+
 
 class LlamaSwapError(Exception):
     """Anything of ours that went wrong and can be told to somebody.

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from llamaswap.config.schema import Selector
-from llamaswap.errors import ModelNotFoundError, NotFoundError
+from llamaswap.errors import LONGEST_NAME_SHOWN, ModelNotFoundError, NotFoundError
 from llamaswap.web.plans import CurrentPlans, Plan
 from llamaswap.web.profiles import Profiles
 from llamaswap.web.selectors import Selectors
-
-_LONGEST_NAME_SHOWN: Final = 200
 
 
 class Found(NamedTuple):
@@ -63,7 +61,7 @@ class Names:
             return Found(plans.by_target[target], selector, target)
         plan = table.get(name)
         if plan is None:
-            raise ModelNotFoundError(f"no router for requested model: {requested[:_LONGEST_NAME_SHOWN]}")
+            raise ModelNotFoundError(f"no router for requested model: {requested[:LONGEST_NAME_SHOWN]}")
         return Found(plan)
 
     def hold(self, found: Found) -> Callable[[], None] | None:

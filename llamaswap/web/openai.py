@@ -6,7 +6,7 @@ from typing import Final, cast
 
 from klein import Klein
 
-from llamaswap.errors import ModelNotFoundError
+from llamaswap.errors import LONGEST_NAME_SHOWN, ModelNotFoundError
 from llamaswap.web.asked import Asked, Form, first_value, in_order, read_body, read_query, with_model
 from llamaswap.web.dispatch import direct
 from llamaswap.web.edge import EdgeRequest
@@ -123,7 +123,9 @@ class ModelRoutes:
         try:
             found = self._names.find(asked.model)
         except ModelNotFoundError as error:
-            self._relay.take_note(request, Passage(asked.model, target, body, is_metered=True), error)
+            self._relay.take_note(
+                request, Passage(asked.model[:LONGEST_NAME_SHOWN], target, body, is_metered=True), error
+            )
             raise
         plan = found.plan
         if asked.form is Form.JSON and isinstance(body, bytes):

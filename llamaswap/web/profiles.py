@@ -12,7 +12,7 @@ from twisted.web.iweb import IRequest
 from llamaswap.config.schema import Config
 from llamaswap.core.news import ProfileChanged
 from llamaswap.core.values import empty_mapping
-from llamaswap.errors import BadRequestError, NotFoundError
+from llamaswap.errors import LONGEST_NAME_SHOWN, BadRequestError, NotFoundError
 from llamaswap.web import answers
 
 _NAME: Final = "name"
@@ -52,7 +52,7 @@ class Profiles:
         """
         wanted = name or None
         if wanted is not None and wanted not in self._config.profiles:
-            raise NotFoundError(f'profile "{wanted}" not found')
+            raise NotFoundError(f'profile "{wanted[:LONGEST_NAME_SHOWN]}" not found')
         if wanted != self._active:
             self._activate(wanted)
 

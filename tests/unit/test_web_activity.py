@@ -158,6 +158,11 @@ def test_a_session_is_the_first_header_that_names_one(stack: Stack, headers: dic
     assert row(stack)["session_id"] == session
 
 
+def test_a_name_that_somebody_made_up_does_not_fill_the_store(stack: Stack) -> None:
+    stack.post_json(CHAT, {"model": "n" * 100_000})
+    assert row(stack)["model"] == "n" * 200
+
+
 def test_sessions_can_be_left_out() -> None:
     stack = stack_of(ui=UIConfig(session_id_headers=()))
     chat(stack, headers={"X-Session-ID": "one"})

@@ -66,6 +66,7 @@ def test_a_profile_is_selected_and_left(stack: Stack) -> None:
     ("body", "status", "message"),
     [
         (b'{"name":"nope"}', 404, 'profile "nope" not found'),
+        (b'{"name":"%s"}' % (b"n" * 999), 404, f'profile "{"n" * 200}" not found'),
         (b"{}", 400, "profile name is required"),
         (b'{"name":5}', 400, "profile name must be a string or null"),
         (b"x", 400, "invalid profile request"),
