@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IListeningPort, IOpenSSLServerConnectionCreator, IProtocolFactory
+from zope.interface import implementer
 
 from llamaswap.errors import ConfigError
-
-if TYPE_CHECKING:
-    from twisted.internet.ssl import DefaultOpenSSLContextFactory
 
 BACKLOG: Final = 1024
 """Connections that may wait to be accepted: a burst of agents must not see refusals."""
@@ -69,43 +67,83 @@ class Listen:
         host = f"[{host}]" if ":" in host else host
         return f"{'https' if self.certificate else 'http'}://{host}:{port}"
 
-    def bind(self, reactor: Any, factory: IProtocolFactory) -> IListeningPort:
+    def bind(self, reactor: Any, factory: IProtocolFactory, tls: ServerTLS | None = None) -> IListeningPort:
         """Start to listen.
 
         An empty host means both families where the system has IPv6, as one dual-stack socket.
 
         Raises:
             CannotListenError: The address is in use, not ours, or not allowed.
-            ConfigError: Certificate or key cannot be used.
         """
         if self.host:
-            return self._bind(reactor, factory, "127.0.0.1" if self.host == "localhost" else self.host)
+            return self._bind(reactor, factory, tls, "127.0.0.1" if self.host == "localhost" else self.host)
         try:
-            return self._bind(reactor, factory, "::")
+            return self._bind(reactor, factory, tls, "::")
         except CannotListenError as error:
             # Without IPv6 the address family is the trouble; a port in use fails again, and says so.
             try:
-                return self._bind(reactor, factory, "0.0.0.0")  # noqa: S104 - asked for by an empty host
+                return self._bind(reactor, factory, tls, "0.0.0.0")  # noqa: S104 - asked for by an empty host
             except CannotListenError:
                 raise error from None
 
-    def _bind(self, reactor: Any, factory: IProtocolFactory, interface: str) -> IListeningPort:
+    def _bind(self, reactor: Any, factory: IProtocolFactory, tls: ServerTLS | None, interface: str) -> IListeningPort:
         port: IListeningPort
-        if self.certificate:
-            port = reactor.listenSSL(self.port, factory, self._tls(), backlog=BACKLOG, interface=interface)
+        if tls is not None:
+            port = reactor.listenSSL(self.port, factory, tls, backlog=BACKLOG, interface=interface)
         else:
             port = reactor.listenTCP(self.port, factory, backlog=BACKLOG, interface=interface)
         return port
 
-    def _tls(self) -> DefaultOpenSSLContextFactory:
-        # Loading OpenSSL takes a tenth of the daemon's start.
-        from twisted.internet.ssl import DefaultOpenSSLContextFactory  # noqa: PLC0415
+    def tls(self) -> ServerTLS | None:
+        """Give our side of encrypted connections; ``None`` = there is no TLS.
 
+        Raises:
+            ConfigError: Certificate or key cannot be used.
+        """
+        if not self.certificate:
+            return None
+        tls = ServerTLS(self.certificate, self.key)
+        tls.read()
+        return tls
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerTLS:
+    """Our certificate, for every new connection as it was read last.
+
+    Args:
+        certificate: Path of a certificate chain in PEM form.
+        key: Path of its private key.
+    """
+
+    def __init__(self, certificate: str, key: str) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._context: Any = None
+
+    def read(self) -> None:
+        """Read the files, for the first time or anew; may be called in a thread.
+
+        Raises:
+            ConfigError: They cannot be used; those that were read before stay.
+        """
+        # Loading OpenSSL takes a tenth of the daemon's start.
+        from OpenSSL import SSL  # noqa: PLC0415
+
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
         try:
-            made = DefaultOpenSSLContextFactory(self.key, self.certificate)
-            made.getContext().use_certificate_chain_file(self.certificate)
-        except Exception as error:
-            # pyOpenSSL's error is a list of library codes; it says nothing of which file.
-            msg = f"cannot use TLS certificate {self.certificate!r} with key {self.key!r}: {error}"
+            context.use_certificate_chain_file(self._certificate)
+            context.use_privatekey_file(self._key)
+            context.check_privatekey()
+        except SSL.Error as error:
+            # It is a list of library codes; it says nothing of which file.
+            msg = f"cannot use TLS certificate {self._certificate!r} with key {self._key!r}: {error}"
             raise ConfigError(msg) from error
-        return made
+        self._context = context
+
+    def serverConnectionForTLS(self, tlsProtocol: object) -> Any:  # noqa: ARG002, N802, N803 - Twisted's signature
+        """See :class:`twisted.internet.interfaces.IOpenSSLServerConnectionCreator`."""
+        from OpenSSL import SSL  # noqa: PLC0415
+
+        return SSL.Connection(self._context, None)

@@ -27,7 +27,7 @@ from llamaswap.core.messages import Reconfigured
 from llamaswap.core.patience import Patience
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.values import ModelId
-from llamaswap.listen import Listen
+from llamaswap.listen import Listen, ServerTLS
 from llamaswap.preload import Preload
 from llamaswap.process.death_signal import death_signal_words
 from llamaswap.process.local import LocalLauncher
@@ -122,11 +122,12 @@ class DaemonService(Service):
             App(self).resource(), reactor, self.logs.own_lines, config.http, in_thread=partial(in_thread, reactor)
         )
         self._port: IListeningPort | None = None
+        self._tls: ServerTLS | None = None
         self._preloading: Deferred[None] | None = None
         self._shutdown = Shutdown(self, reactor, longest_grace_seconds(config))
         self._reload = Reload(
             self,
-            lambda held: in_thread(reactor, partial(source.prepare, held)),
+            lambda held: in_thread(reactor, partial(self._prepare, source, held)),
             reactor,
             publish=self.observers.bus.publish,
         )
@@ -182,7 +183,8 @@ class DaemonService(Service):
 
     def _bind(self) -> None:
         if self._port is None:
-            self._port = self._listen.bind(self._reactor, self._site)
+            self._tls = self._listen.tls()
+            self._port = self._listen.bind(self._reactor, self._site, self._tls)
 
     def startService(self) -> None:
         """Begin to serve."""
@@ -240,6 +242,13 @@ class DaemonService(Service):
             self._log.failure("preload broke", failure)
 
     # ----------------------------------------------------------------- reload
+
+    def _prepare(self, source: Source, held: HeldPorts) -> Prepared:
+        """Get all that a reload needs, in a thread."""
+        prepared = source.prepare(held)
+        if self._tls is not None:
+            self._tls.read()
+        return prepared
 
     def reload_document(self) -> Mapping[str, Any]:
         """Describe the last reload."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
+from zope.interface.verify import verifyObject
 
 from llamaswap.errors import ConfigError
-from llamaswap.listen import BACKLOG, Listen
+from llamaswap.listen import BACKLOG, Listen, ServerTLS
+from tests.certificates import sign
 
 
 @pytest.mark.parametrize(
@@ -68,4 +73,26 @@ def test_a_bad_certificate_is_named(tmp_path: Any) -> None:
     certificate = tmp_path / "c.pem"
     certificate.write_text("nonsense")
     with pytest.raises(ConfigError, match=r"c\.pem"):
-        Listen("127.0.0.1", 1, str(certificate), str(certificate)).bind(MemoryReactor(), Factory())
+        Listen("127.0.0.1", 1, str(certificate), str(certificate)).tls()
+
+
+def test_a_certificate_is_read_anew_and_a_bad_one_changes_nothing(tmp_path: Path) -> None:
+    one, other = sign(), sign()
+    path = tmp_path / "c.pem"
+    path.write_bytes(one.certificate + one.key)
+    tls = Listen("127.0.0.1", 1, str(path), str(path)).tls()
+    assert tls is not None
+    verifyObject(IOpenSSLServerConnectionCreator, tls)
+    assert _shown(tls) == one.certificate
+    path.write_bytes(one.certificate + other.key)
+    with pytest.raises(ConfigError):
+        tls.read()
+    assert _shown(tls) == one.certificate
+    path.write_bytes(other.certificate + other.key)
+    tls.read()
+    assert _shown(tls) == other.certificate
+
+
+def _shown(tls: ServerTLS) -> bytes:
+    certificate = tls.serverConnectionForTLS(None).get_certificate()
+    return bytes(certificate.to_cryptography().public_bytes(Encoding.PEM))
