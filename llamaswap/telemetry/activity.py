@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from llamaswap.core.news import RowAdded
-from llamaswap.telemetry.captures import Capture, Captures, Packer
+from llamaswap.telemetry.captures import Block, Capture, Captures, Packer
 from llamaswap.telemetry.rows import Row, insert_rows
 from llamaswap.telemetry.schema import StoreError
 from llamaswap.telemetry.store import Store
@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 _BATCH_SECONDS: Final = 0.1
 """Rows of that time are written together."""
+_BATCH_ROWS: Final = 50
+"""As many are written without waiting: what their captures hold is better freed while it is young."""
 _MOST_UNWRITTEN: Final = 10_000
 """Rows that may wait for a slow disk; further ones are lost."""
 _RAW_SHARE: Final = 4
@@ -94,7 +96,9 @@ class Activity:
         self._unwritten += 1
         self._raw_bytes += raw_bytes
         self._waiting.append(_Ended(row, capture, raw_bytes))
-        if self._timer is None:
+        if len(self._waiting) >= _BATCH_ROWS:
+            self._write()
+        elif self._timer is None:
             self._timer = self._clock.callLater(_BATCH_SECONDS, self._write)
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
@@ -110,6 +114,7 @@ class Activity:
         """Write to another store from now on; the old one is closed when it has what is its own."""
         self._write()
         old, self._store = self._store, store
+        self.captures.clear()  # the other has numbers of its own
         old.close()
 
     def close(self) -> Deferred[None]:
@@ -129,9 +134,10 @@ class Activity:
             return
         batch, self._waiting = self._waiting, []
         keep = None if self._store.path else self._keep
-        done = self._store.do(partial(self._write_batch, batch, keep))
+        store = self._store
+        done = store.do(partial(self._write_batch, batch, keep))
         done.addBoth(self._settle, batch)
-        done.addCallbacks(self._written, self._failed, errbackArgs=(len(batch),))
+        done.addCallbacks(self._written, self._failed, callbackArgs=(store,), errbackArgs=(len(batch),))
         done.addErrback(lambda failure: self._log.failure("could not take note of rows", failure))
 
     def _settle(self, result: T, batch: Sequence[_Ended]) -> T:
@@ -141,20 +147,19 @@ class Activity:
 
     def _write_batch(
         self, batch: Sequence[_Ended], keep: int | None, connection: sqlite3.Connection
-    ) -> list[tuple[int, bytes | None]]:
+    ) -> tuple[range, list[Block]]:
         """Write rows and pack captures; not on the reactor's thread."""
         ids = insert_rows(connection, [ended.row for ended in batch], keep)
-        pack = self._packer.pack
-        return [
-            (row_id, pack(ended.capture()) if ended.capture is not None else None)
-            for row_id, ended in zip(ids, batch, strict=True)
-        ]
+        made = ((i, ended.capture()) for i, ended in zip(ids, batch, strict=True) if ended.capture is not None)
+        return ids, list(self._packer.pack(made))
 
-    def _written(self, added: list[tuple[int, bytes | None]]) -> None:
-        for row_id, packed in added:
-            if packed is not None:
-                self.captures.put(row_id, packed)
-        for row_id, _ in added:
+    def _written(self, added: tuple[range, list[Block]], store: Store) -> None:
+        if store is not self._store:
+            return  # the numbers are those of rows that cannot be asked for any more
+        ids, blocks = added
+        for block in blocks:
+            self.captures.put(block)
+        for row_id in ids:
             self._publish(RowAdded(row_id))
 
     def _failed(self, failure: Failure, rows: int) -> None:

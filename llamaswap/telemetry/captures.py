@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
 import msgspec
 import zstandard
 
 _LEVEL: Final = 3
-_LARGEST_BYTES: Final = 256 * 1024 * 1024
+_BLOCK_BYTES: Final = 64 * 1024
+"""Small captures are packed together: smaller, and the interpreter is given up and waited for less often."""
+
+Fields = list[tuple[bytes, bytes]]
 
 
-class Capture(msgspec.Struct):
+class Capture(msgspec.Struct, array_like=True):
     """One request and its answer.
 
     Attributes:
-        req_path: Path that the upstream saw.
-        req_headers: The client's; each name once, nothing secret.
-        req_body: As it went to the upstream; ``None`` = not kept.
-        resp_headers: The answer's, likewise.
-        resp_body: Without its encoding; ``None`` = not kept.
+        path: Path that the upstream saw.
+        asked: The client's headers, nothing secret in them.
+        body: As it went to the upstream; ``None`` = not kept.
+        answered: The answer's headers, likewise.
+        answer: Its body without its encoding; ``None`` = not kept.
     """
 
-    req_path: str
-    req_headers: dict[str, str]
-    req_body: bytes | None
-    resp_headers: dict[str, str]
-    resp_body: bytes | None
+    path: str
+    asked: Fields
+    body: bytes | None
+    answered: Fields
+    answer: bytes | None
+
+
+class Block(NamedTuple):
+    """Captures that are packed together.
+
+    Attributes:
+        ids: Of their rows, in order.
+        packed: What they became.
+    """
+
+    ids: tuple[int, ...]
+    packed: bytes
+
+    def unpack(self, row_id: int) -> Capture:
+        """Give one of the captures; takes time."""
+        plain = zstandard.ZstdDecompressor().decompress(self.packed)
+        return msgspec.msgpack.decode(plain, type=list[Capture])[self.ids.index(row_id)]
 
 
 class Packer:
@@ -36,21 +58,27 @@ class Packer:
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
         self._encoder = msgspec.msgpack.Encoder()
 
-    def pack(self, capture: Capture) -> bytes:
-        """Make a capture small."""
-        return self._compressor.compress(self._encoder.encode(capture))
+    def pack(self, captures: Iterable[tuple[int, Capture]]) -> Iterator[Block]:
+        """Make captures small, each given with the id of its row."""
+        ids: list[int] = []
+        held: list[Capture] = []
+        held_bytes = 0
+        for row_id, capture in captures:
+            ids.append(row_id)
+            held.append(capture)
+            held_bytes += len(capture.body or b"") + len(capture.answer or b"")
+            if held_bytes >= _BLOCK_BYTES:
+                yield self._block(ids, held)
+                ids, held, held_bytes = [], [], 0
+        if held:
+            yield self._block(ids, held)
 
-
-def unpacked_json(capture_id: int, packed: bytes) -> bytes:
-    """Give a packed capture as ``GET /api/captures/{id}`` shows it; takes time."""
-    plain = zstandard.ZstdDecompressor().decompress(packed, max_output_size=_LARGEST_BYTES)
-    capture = msgspec.msgpack.decode(plain, type=Capture)
-    # Bytes become base64.
-    return msgspec.json.encode({"id": capture_id, **msgspec.structs.asdict(capture)})
+    def _block(self, ids: list[int], captures: list[Capture]) -> Block:
+        return Block(tuple(ids), self._compressor.compress(self._encoder.encode(captures)))
 
 
 class Captures:
-    """Keeps packed captures by the id of their row; the oldest make room.
+    """Keeps packed captures; the oldest make room.
 
     Args:
         capacity_bytes: Of packed captures; 0 = none are kept.
@@ -63,21 +91,23 @@ class Captures:
     def __init__(self, capacity_bytes: int) -> None:
         self.capacity_bytes = capacity_bytes
         self.held_bytes = 0
-        self._packed: dict[int, bytes] = {}
+        self._blocks: deque[Block] = deque()
+        self._by_id: dict[int, Block] = {}
 
     def __contains__(self, row_id: int) -> bool:
         """Say whether there is a capture for a row."""
-        return row_id in self._packed
+        return row_id in self._by_id
 
-    def get(self, row_id: int) -> bytes | None:
-        """Give the packed capture of a row."""
-        return self._packed.get(row_id)
+    def find(self, row_id: int) -> Block | None:
+        """Find the block in which the capture of a row is."""
+        return self._by_id.get(row_id)
 
-    def put(self, row_id: int, packed: bytes) -> None:
-        """Keep a capture; one that is larger than all the room is not kept."""
-        if len(packed) <= self.capacity_bytes:
-            self._packed[row_id] = packed
-            self.held_bytes += len(packed)
+    def put(self, block: Block) -> None:
+        """Keep captures; a block that is larger than all the room is not kept."""
+        if len(block.packed) <= self.capacity_bytes:
+            self._blocks.append(block)
+            self._by_id.update(dict.fromkeys(block.ids, block))
+            self.held_bytes += len(block.packed)
             self._make_room()
 
     def resize(self, capacity_bytes: int) -> None:
@@ -85,6 +115,15 @@ class Captures:
         self.capacity_bytes = capacity_bytes
         self._make_room()
 
+    def clear(self) -> None:
+        """Forget all: their rows are elsewhere."""
+        self._blocks.clear()
+        self._by_id.clear()
+        self.held_bytes = 0
+
     def _make_room(self) -> None:
         while self.held_bytes > self.capacity_bytes:
-            self.held_bytes -= len(self._packed.pop(next(iter(self._packed))))
+            block = self._blocks.popleft()
+            self.held_bytes -= len(block.packed)
+            for row_id in block.ids:
+                self._by_id.pop(row_id, None)

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from llamaswap.errors import BadRequestError, LlamaSwapError, NotFoundError
 from llamaswap.telemetry.activity import Activity
-from llamaswap.telemetry.captures import unpacked_json
+from llamaswap.telemetry.captures import Block
 from llamaswap.telemetry.export import CSVExport, HasCapture, TraceExport, document_of
 from llamaswap.telemetry.rows import find_rows, newest_rows
 from llamaswap.telemetry.schema import StoreError
@@ -24,6 +24,7 @@ from llamaswap.web import answers
 from llamaswap.web.activity_query import RowsQuery, read_filter, read_rows_query
 from llamaswap.web.edge import EdgeRequest
 from llamaswap.web.outflow import Outflow
+from llamaswap.web.shown_headers import shown_headers
 
 T = TypeVar("T")
 
@@ -115,10 +116,10 @@ class ActivityRoutes:
         row_id = int(name)
         # What ended a moment ago is not packed yet, and is when the store comes round to this.
         await self._read(lambda _: None, "failed to get capture")
-        packed = self._activity.captures.get(row_id)
-        if packed is None:
+        block = self._activity.captures.find(row_id)
+        if block is None:
             raise NotFoundError("capture not found")
-        return _answer(request, await self._read(lambda _: unpacked_json(row_id, packed), "failed to get capture"))
+        return _answer(request, await self._read(lambda _: _shown_capture(row_id, block), "failed to get capture"))
 
     async def _download(self, request: EdgeRequest, export: Export) -> None:
         """Write an export at the pace of the client."""
@@ -177,3 +178,17 @@ def _page(query: RowsQuery, has_capture: HasCapture, connection: sqlite3.Connect
 
 def _newest(has_capture: HasCapture, connection: sqlite3.Connection) -> bytes:
     return encode([document_of(row, has_capture) for row in newest_rows(connection, _OLD_FORM_ROWS)])
+
+
+def _shown_capture(row_id: int, block: Block) -> bytes:
+    capture = block.unpack(row_id)
+    return encode(
+        {
+            "id": row_id,
+            "req_path": capture.path,
+            "req_headers": shown_headers(capture.asked),
+            "req_body": capture.body,  # bytes become base64
+            "resp_headers": shown_headers(capture.answered, b"content-encoding"),
+            "resp_body": capture.answer,
+        },
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 
 from msgspec.json import encode
@@ -23,7 +23,7 @@ from llamaswap.web.errors import error_body
 from llamaswap.web.exchange import Exchange, ExchangeAnswered, ExchangeBegan, ExchangeEnded, ExchangeRefused
 from llamaswap.web.head import REASONS
 from llamaswap.web.reading import Reading
-from llamaswap.web.shown_headers import shown_headers
+from llamaswap.web.shown_headers import without_secrets
 
 _OK: Final = 200
 _BAD_GATEWAY: Final = 502
@@ -118,12 +118,8 @@ class Meter:
         queue_ms, load_ms, ttfb_ms, stream_ms = self._parts(exchange)
         wall_ms = queue_ms + load_ms + ttfb_ms + stream_ms
         passage, request = exchange.passage, exchange.request
-        metadata = {}
         priority = self._priorities.get(ModelId(passage.model), 0)
-        if exchange.sent_mono is not None and passage.peer is None:
-            metadata["fifo_priority"] = str(priority)
-        if passage.selector:
-            metadata["selector"] = passage.selector
+        is_granted = exchange.sent_mono is not None and passage.peer is None
         return Row(
             ts_created=int(exchange.resolved_at + wall_ms / 1000),
             model_id=passage.model,
@@ -139,7 +135,7 @@ class Meter:
             tokens_per_second=tokens.tokens_per_second,
             duration_ms=max(wall_ms, round(report.upstream_ms)),
             error_msg=_cut(_message(exchange, reading, status)),
-            metadata_json=encode(metadata).decode() if metadata else "{}",
+            metadata_json=_metadata(priority if is_granted else None, passage.selector),
             arrived_ms=round(exchange.resolved_at * 1000),
             receive_ms=round((exchange.resolved_mono - request.started_mono) * 1000),
             queue_ms=queue_ms,
@@ -174,6 +170,14 @@ class Meter:
             if value and value.strip():
                 return value.strip().decode("utf-8", "replace")[:_LONGEST_SESSION]
         return None
+
+
+@lru_cache
+def _metadata(priority: int | None, selector: str) -> str:
+    found = {} if priority is None else {"fifo_priority": str(priority)}
+    if selector:
+        found["selector"] = selector
+    return encode(found).decode()
 
 
 def _status(exchange: Exchange) -> int:
@@ -240,4 +244,4 @@ def _capture(
 
 
 def _make_capture(path: str, asked: Fields, body: bytes | None, answered: Fields, answer: bytes | None) -> Capture:
-    return Capture(path, shown_headers(asked), body, shown_headers(answered, b"content-encoding"), answer)
+    return Capture(path, without_secrets(asked), body, without_secrets(answered), answer)

@@ -9,6 +9,7 @@ from llamaswap.core.masking import REDACTED
 from llamaswap.proxy.headers import Fields
 
 _SECRET: Final = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"x-api-key"})
+_REDACTED: Final = REDACTED.encode()
 _NAMES_KEPT: Final = 1024
 
 
@@ -25,6 +26,11 @@ def shown_headers(fields: Fields, *left_out: bytes) -> dict[str, str]:
         if lower not in left_out:
             shown.setdefault(_canonical(lower), REDACTED if lower in _SECRET else value.decode("utf-8", "replace"))
     return dict(sorted(shown.items()))
+
+
+def without_secrets(fields: Fields) -> Fields:
+    """Give all headers as received, but for the values of secret ones."""
+    return [field if field[0].lower() not in _SECRET else (field[0], _REDACTED) for field in fields]
 
 
 @lru_cache(_NAMES_KEPT)

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from llamaswap.core.news import RowAdded
 from llamaswap.telemetry.activity import Activity
-from llamaswap.telemetry.captures import Capture
+from llamaswap.telemetry.captures import Block, Capture, Captures, Packer
 from llamaswap.telemetry.rows import Row, RowFilter, StoredRow, find_rows, insert_rows, newest_rows, rows_after
 from llamaswap.telemetry.schema import IN_MEMORY, VERSION, StoreError, open_store
 from llamaswap.telemetry.stats import find_stats
@@ -380,7 +380,7 @@ class Office:
 
 
 def capture(body: bytes = b"question") -> Capture:
-    return Capture("/p", {}, body, {}, None)
+    return Capture("/p", [(b"A", b"b")], body, [], None)
 
 
 def test_rows_are_written_together_after_a_moment() -> None:
@@ -476,17 +476,25 @@ def test_captures_are_packed_and_kept_by_row() -> None:
     assert 2 in office.activity.captures
 
 
+def test_small_captures_are_packed_together() -> None:
+    given = [(n, capture(bytes(30_000) if n > 2 else b"%d" % n)) for n in range(1, 7)]
+    blocks = list(Packer().pack(given))
+    assert [block.ids for block in blocks] == [(1, 2, 3, 4, 5), (6,)]
+    assert [block.unpack(n) for block in blocks for n in block.ids] == [made for _, made in given]
+
+
 def test_captures_make_room_for_newer_ones() -> None:
-    captures = Office(capture_bytes=100).activity.captures
-    captures.put(1, b"x" * 60)
-    captures.put(2, b"x" * 40)
-    captures.put(3, b"x" * 101)
-    assert [n in captures for n in (1, 2, 3)] == [True, True, False]
-    captures.put(4, b"x")
-    assert [n in captures for n in (1, 2, 4)] == [False, True, True]
+    captures = Captures(100)
+    captures.put(Block((1,), b"x" * 60))
+    captures.put(Block((2, 3), b"x" * 40))
+    captures.put(Block((4,), b"x" * 101))
+    assert [n in captures for n in (1, 2, 3, 4)] == [True, True, True, False]
+    captures.put(Block((5,), b"x"))
+    assert [n in captures for n in (1, 2, 3, 5)] == [False, True, True, True]
     assert captures.held_bytes == 41
     captures.resize(0)
     assert captures.held_bytes == 0
+    assert not captures._by_id
 
 
 def test_captures_that_wait_to_be_packed_are_bounded() -> None:
