@@ -5,9 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, NamedTuple
-
-from msgspec.json import encode
 
 
 class Row(NamedTuple):
@@ -73,9 +72,8 @@ class StoredRow(NamedTuple):
     swap_id: int | None
 
 
-_COLUMNS: Final = ", ".join(Row._fields)
-_VALUES: Final = ", ".join(f"json_extract(value, '$[{at}]')" for at in range(len(Row._fields)))
-_INSERT: Final = f"INSERT INTO activity ({_COLUMNS}) SELECT {_VALUES} FROM json_each(?) ORDER BY key"  # noqa: S608 - ours
+_ROWS_AT_ONCE: Final = 25
+"""SQLite takes at least 999 values in one statement."""
 _SELECT: Final = f"SELECT {', '.join(StoredRow._fields)} FROM activity"  # noqa: S608 - no value in it
 
 SORT_COLUMNS: Final = {
@@ -149,10 +147,16 @@ def _given(value: float | str | None) -> tuple[float | str, ...]:
     return () if value is None else (value,)
 
 
+@cache
+def _insertion(rows: int) -> str:
+    values = f"({', '.join('?' * len(Row._fields))})"
+    return f"INSERT INTO activity ({', '.join(Row._fields)}) VALUES {', '.join([values] * rows)}"  # noqa: S608 - ours
+
+
 def insert_rows(connection: sqlite3.Connection, rows: Sequence[Row], keep: int | None) -> range:
     """Write rows in order.
 
-    The whole batch is one statement: each step of SQLite gives the interpreter up and has to wait for it again.
+    Many are one statement: each step of SQLite gives the interpreter up, and has to wait for it again.
 
     Args:
         connection: To the store.
@@ -163,7 +167,9 @@ def insert_rows(connection: sqlite3.Connection, rows: Sequence[Row], keep: int |
         Their ids.
     """
     connection.execute("BEGIN IMMEDIATE")
-    connection.execute(_INSERT, (encode(rows).decode(),))
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        group = rows[start : start + _ROWS_AT_ONCE]
+        connection.execute(_insertion(len(group)), [value for row in group for value in row])
     [last] = connection.execute("SELECT last_insert_rowid()").fetchone()
     if keep is not None:
         connection.execute("DELETE FROM activity WHERE id <= ?", (last - keep,))
