@@ -114,8 +114,6 @@ def routes_table() -> str:
 
 
 NOT_YET = {
-    "metrics",
-    "performance",
     "ui.path",
     "models.*.launcher",
     "models.*.launcherSettings",

@@ -195,6 +195,16 @@ class UpstreamDisconnectedError(LlamaSwapError):
     code = "upstream_disconnected"
 
 
+class HardwareUnknownError(LlamaSwapError):
+    """What the machine is has not been found out, or not yet."""
+
+    status = 503
+    retry_after_seconds = 1
+
+    def __init__(self) -> None:
+        super().__init__("hardware detection unavailable")
+
+
 class UpstreamAnsweredError(LlamaSwapError):
     """The model's server refused a request whose answer had begun already.
 

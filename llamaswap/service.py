@@ -102,7 +102,7 @@ class DaemonService(Service):
         os.umask(self._umask)
         self._stdout: NonBlockingWriter | None = None
         self.logs = Logs(config, reactor, reactor.callFromThread, self._to_stdout)
-        self.observers = Observers(reactor, config)
+        self.observers = Observers(reactor, config, os.environ)
         self._planner = build_planner(config)
         backoff = Backoff(backoff_rule(config))
         scheduler = Scheduler(config.facts(), self._planner, config.router.use, backoff, patience(config))

@@ -75,6 +75,7 @@ class HopPool:
     ) -> None:
         parts = urlsplit(base_url)
         self.host = parts.netloc.rpartition("@")[2].encode("idna")
+        self.base_url = base_url
         self.timeouts = timeouts
         self._reactor = reactor
         self._hostname = (parts.hostname or "localhost").encode("idna").decode("ascii")

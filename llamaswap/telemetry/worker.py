@@ -7,7 +7,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
@@ -27,7 +27,8 @@ class Worker(Protocol):
         """Do a piece of work after all that were given before.
 
         Returns:
-            Fires with what ``work`` returns, or fails with what it raises.
+            Fires with what ``work`` returns, or fails with what it raises; fails with :class:`RuntimeError`
+            when the system gives no thread.
         """
 
     def end(self) -> None:
@@ -50,11 +51,15 @@ class ThreadWorker:
 
     def do(self, work: Callable[[], T]) -> Deferred[T]:
         """See :class:`Worker`."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return fail()
+            self._thread = thread
         done: Deferred[T] = Deferred()
         self._queue.put((work, done))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
         return done
 
     def end(self) -> None:

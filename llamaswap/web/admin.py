@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from typing import Any, Final, cast
 
 from klein import Klein
 from twisted.web.iweb import IRequest
@@ -18,6 +18,8 @@ from llamaswap.errors import NotFoundError
 from llamaswap.web import answers
 from llamaswap.web.daemon import Daemon
 from llamaswap.web.details import model_details
+from llamaswap.web.edge import EdgeRequest
+from llamaswap.web.metrics import ModelMetrics, metrics_of
 from llamaswap.web.models import model_list
 from llamaswap.web.paths import decoded
 
@@ -33,11 +35,13 @@ class AdminRoutes:
     Args:
         daemon: Where configuration and router are.
         now: Gives UTC epoch seconds.
+        model_metrics: Answers what is asked below a model's path.
     """
 
-    def __init__(self, daemon: Daemon, now: Callable[[], float]) -> None:
+    def __init__(self, daemon: Daemon, now: Callable[[], float], model_metrics: ModelMetrics) -> None:
         self._daemon = daemon
         self._now = now
+        self._model_metrics = model_metrics
 
     def register(self, app: Klein) -> None:
         """Add the routes."""
@@ -103,12 +107,15 @@ class AdminRoutes:
         await self._stop([self._named(request, _UNLOAD).id])
         return answers.text(request, _OK)
 
-    def details(self, request: IRequest, _name: str) -> bytes:
-        """Answer ``GET /api/models/{model}`` with all there is to say about it.
+    def details(self, request: IRequest, _name: str) -> bytes | Coroutine[Any, Any, bytes]:
+        """Answer ``GET /api/models/{model}`` with all there is to say about it, or ``…/metrics`` as its server does.
 
         Raises:
             NotFoundError: There is no such local model.
         """
+        measured = metrics_of(self._daemon.config, request.path)
+        if measured is not None:
+            return self._model_metrics.answer(cast("EdgeRequest", request), measured)
         path = request.path + b"/"
         if path.startswith((_UNLOAD, _LOAD)) and self._daemon.config.resolve(decoded(path[len(_MODELS) : -1])) is None:
             raise MethodNotAllowed(valid_methods=["POST"])

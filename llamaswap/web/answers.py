@@ -14,6 +14,7 @@ from twisted.web.iweb import IRequest
 from llamaswap.core.rewrite import thaw
 
 PLAIN_TEXT: Final = b"text/plain; charset=utf-8"
+JSON: Final = b"application/json"
 
 
 class Closable(Protocol):
@@ -32,12 +33,12 @@ def text(request: IRequest, content: str, status: int = 200) -> bytes:
 
 def document(request: IRequest, value: object, status: int = 200) -> bytes:
     """Answer with a JSON document."""
-    return _answer(request, status, b"application/json", encode(value, enc_hook=thaw))
+    return _answer(request, status, JSON, encode(value, enc_hook=thaw))
 
 
-def encoded(request: IRequest, content: bytes) -> bytes:
-    """Answer with a JSON document that is encoded already."""
-    return _answer(request, 200, b"application/json", content)
+def encoded(request: IRequest, body: bytes, media_type: bytes = JSON, status: int = 200) -> bytes:
+    """Answer with what is encoded already."""
+    return _answer(request, status, media_type, body)
 
 
 def redirect(request: IRequest, location: bytes, status: int) -> bytes:

@@ -30,6 +30,8 @@ from llamaswap.web.explain import ExplainRoutes
 from llamaswap.web.in_flight import InFlightRoutes
 from llamaswap.web.loads import LoadRoutes
 from llamaswap.web.logs import STREAM_PATH, LogRoutes
+from llamaswap.web.machine import READY_PATH, MachineRoutes
+from llamaswap.web.metrics import MetricsRoutes, ModelMetrics, is_for_scrapers
 from llamaswap.web.names import Names
 from llamaswap.web.openai import ModelRoutes
 from llamaswap.web.paths import COMFYUI_PREFIX, PASSED_PREFIXES, UPSTREAM_PREFIX, cleaned, has_bad_escape, is_proper
@@ -68,13 +70,16 @@ class App:
     def __init__(self, daemon: Daemon, now: Callable[[], float] = time.time) -> None:
         self.klein = Klein()
         self.klein.url_map.merge_slashes = False  # that is our own redirect's work
+        self._daemon = daemon
         plans = CurrentPlans(daemon)
         self._door = Door(daemon)
         relay = Relay(daemon, self._door, now, Random())  # noqa: S311 - chooses remarks
         profiles = daemon.observers.profiles
         ModelRoutes(Names(plans, profiles, Selectors(daemon)), relay).register(self.klein)
+        MachineRoutes(daemon.observers).register(self.klein)
+        MetricsRoutes(daemon).register(self.klein)
         ProfileRoutes(profiles).register(self.klein)
-        AdminRoutes(daemon, now).register(self.klein)
+        AdminRoutes(daemon, now, ModelMetrics(daemon, self._door)).register(self.klein)
         InFlightRoutes(daemon.observers.ledger).register(self.klein)
         LoadRoutes(daemon).register(self.klein)
         explained = ExplainRoutes(daemon)
@@ -102,7 +107,11 @@ class App:
     def resource(self) -> Root:
         """Give the resource for a :class:`~llamaswap.web.site.EdgeSite`."""
         passed = {UPSTREAM_PREFIX: self._upstream.passthrough, COMFYUI_PREFIX: self._comfyui.passthrough}
-        return Root(self.klein, self._door, passed)
+        return Root(self.klein, self._door, passed, self._is_open)
+
+    def _is_open(self, path: bytes) -> bool:
+        """Say whether a path needs no key although what is around it does."""
+        return path == READY_PATH or is_for_scrapers(self._daemon.config, path)
 
 
 class Root(DirectResource):
@@ -112,12 +121,16 @@ class Root(DirectResource):
         klein: The routes.
         door: Knows who may come in.
         passed: Handles what is below a prefix, on the path as it was written.
+        is_open: Says of a path whether it needs no key.
     """
 
-    def __init__(self, klein: Klein, door: Door, passed: Mapping[bytes, Handler]) -> None:
+    def __init__(
+        self, klein: Klein, door: Door, passed: Mapping[bytes, Handler], is_open: Callable[[bytes], bool]
+    ) -> None:
         super().__init__(klein, render_error)
         self._door = door
         self._passed = passed
+        self._is_open = is_open
 
     def find(self, request: EdgeRequest) -> Handler | None:
         """Find the direct handler of a request; all that is below a prefix has one."""
@@ -142,7 +155,7 @@ class Root(DirectResource):
         clean = cleaned(path) if path != _UI else _UI + b"/"
         if clean is not None:
             return answers.redirect(request, clean + request.uri[len(path) :], 307)
-        if path.startswith(_GUARDED) and not self._door.admits(request):
+        if path.startswith(_GUARDED) and not (self._door.admits(request) or self._is_open(path)):
             raise UnauthorizedError
         # Klein undoes escapes before it looks for the route, and would so find one that is guarded.
         is_plain = b"%" not in path or path.startswith(_NAMING)

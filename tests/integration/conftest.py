@@ -5,31 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Final
 
 import pytest
 
 from tests.integration import tiny_upstream
 from tests.integration.daemon import Daemon, free_ports
 from tests.integration.vector_world import CONFIG_A, CONFIG_B, Asker
-
-WAITING: Final = {
-    "test_home_assistant_polls",
-    "test_home_assistant_wants_to_know_that_its_key_is_wrong",
-    "test_the_editor_shows_state_slots_and_events",
-    "test_the_terminal_shows_what_was",
-    "test_v08_head_of_the_performance",
-    "test_v61_performance",
-    "test_v67_metrics_of_a_daemon_that_measures_nothing",
-}
-"""Tests of the HTTP surface whose feature is not there yet; strict, so that the set shrinks with them."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Expect what waits to fail."""
-    for item in items:
-        if item.name.partition("[")[0] in WAITING:
-            item.add_marker(pytest.mark.xfail(reason="not there yet", strict=True))
 
 
 @pytest.fixture(scope="session")

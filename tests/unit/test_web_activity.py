@@ -695,7 +695,7 @@ def test_an_outflow_is_a_producer() -> None:
 def observers(path: str = "") -> Observers:
     from twisted.internet.task import Clock
 
-    return Observers(Clock(), Config(store_path=path), InlineWorker)
+    return Observers(Clock(), Config(store_path=path), {}, InlineWorker)
 
 
 def test_a_store_that_cannot_be_opened_is_told_before_anything_starts(tmp_path: Path) -> None:

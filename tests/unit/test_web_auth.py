@@ -107,7 +107,7 @@ def test_no_route_is_open_that_is_not_meant_to_be(guarded: Stack) -> None:
     asked = {(method, re.sub("<.*>", "alpha", rule.rule)) for rule in rules for method in rule.methods or ()}
     assert len(asked) > 50
     open_paths = {path for method, path in asked if guarded.ask(method, path).status != 401}
-    assert open_paths == {"/", "/favicon.ico", "/health", "/wol-health", "/upstream"}
+    assert open_paths == {"/", "/favicon.ico", "/health", "/wol-health", "/upstream", "/api/ready"}
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/models/unload", "/upstream/alpha/"])

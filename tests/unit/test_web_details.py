@@ -110,7 +110,7 @@ def test_last_error(stack: Stack) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["nobody", "a/metrics", "x/y"])
+@pytest.mark.parametrize("name", ["nobody", "nobody/metrics", "x/y"])
 def test_unknown_model(stack: Stack, name: str) -> None:
     answer = stack.ask("GET", f"/api/models/{name}")
     assert answer.status == 404

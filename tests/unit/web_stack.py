@@ -146,7 +146,7 @@ class FakeDaemon:
     reactor: Any = field(default_factory=MemoryReactorClock)
 
     def __post_init__(self) -> None:
-        self.observers = Observers(self.reactor, self.config, InlineWorker)
+        self.observers = Observers(self.reactor, self.config, {}, InlineWorker)
         self.peers = Peers(self.reactor, self.config.peers)
 
     def reload_document(self) -> Mapping[str, Any]:
