@@ -76,6 +76,7 @@ class Scheduler:
         planner_name: What it is called in records and logs.
         backoff: Knows which models are not tried for a while; none ever unless given.
         patience: After which wait nobody is overtaken any more.
+        last_swap: Number of the last swap that is on record; later ones follow it.
 
     Attributes:
         queries: Answers those who only ask.
@@ -88,6 +89,7 @@ class Scheduler:
         planner_name: str,
         backoff: Backoff | None = None,
         patience: Patience = ENDLESS,
+        last_swap: int = 0,
     ) -> None:
         self._rules = Rules(facts, planner, planner_name, backoff or Backoff())
         self._book = RequestBook(facts)
@@ -102,7 +104,7 @@ class Scheduler:
         self.queries = Queries(self._rules, self._swaps, self._running, self._book, self._judge, self._fences)
         self._clear: set[ModelId] = set()
         self._wake_mono = inf
-        self._swap_ids = count(1)
+        self._swap_ids = count(last_swap + 1)
 
     # ----------------------------------------------------------------- events
 

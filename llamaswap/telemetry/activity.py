@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import ClassVar, Final, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -17,6 +17,8 @@ from llamaswap.telemetry.captures import Block, Capture, Captures, Packer
 from llamaswap.telemetry.rows import Row, insert_rows
 from llamaswap.telemetry.schema import StoreError
 from llamaswap.telemetry.store import Store
+from llamaswap.telemetry.swap_store import insert_swap
+from llamaswap.telemetry.swaps import KEPT_RECORDS
 
 T = TypeVar("T")
 
@@ -100,6 +102,13 @@ class Activity:
             self._write()
         elif self._timer is None:
             self._timer = self._clock.callLater(_BATCH_SECONDS, self._write)
+
+    def add_swap(self, record: Mapping[str, Any]) -> None:
+        """Write the record of a swap that has ended, as :class:`~llamaswap.core.news.SwapChanged` has it."""
+        keep = None if self._store.path else KEPT_RECORDS
+        written = self._store.do(partial(insert_swap, record=record, keep=keep))
+        written.addErrback(self._failed, 0)
+        written.addErrback(lambda failure: self._log.failure("could not write a swap", failure))
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
         """Read from the store, where every row is that was added before.

@@ -27,16 +27,19 @@ _COLUMNS: Final = (*_PLAIN, *_LISTS, "at_ms")
 _SAVE: Final = f"INSERT OR REPLACE INTO swaps ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - ours
 
 
-def insert_swap(connection: sqlite3.Connection, record: Mapping[str, Any]) -> None:
+def insert_swap(connection: sqlite3.Connection, record: Mapping[str, Any], keep: int | None = None) -> None:
     """Write the record of a swap, or write it anew.
 
     Args:
         connection: To the store.
         record: As ``GET /api/swaps`` shows it; all its members are there.
+        keep: So many of the newest are kept; ``None`` = all.
     """
     plain = [record[name] for name in _PLAIN]
     lists = [encode(record[name]).decode() for name in _LISTS]
     connection.execute(_SAVE, (*plain, *lists, round(datetime.fromisoformat(record["at"]).timestamp() * 1000)))
+    if keep is not None:
+        connection.execute("DELETE FROM swaps WHERE swap_id <= ?", (record["swap_id"] - keep,))
 
 
 def last_swap_id(connection: sqlite3.Connection) -> int:
@@ -48,6 +51,7 @@ def last_swap_id(connection: sqlite3.Connection) -> int:
 def find_swaps(
     connection: sqlite3.Connection,
     *,
+    before_id: int | None = None,
     after_ms: int | None = None,
     before_ms: int | None = None,
     model: str | None = None,
@@ -57,12 +61,13 @@ def find_swaps(
 
     Args:
         connection: To the store.
+        before_id: Only earlier ones than this.
         after_ms: UTC epoch milliseconds, exclusive.
         before_ms: The same.
         model: Only swaps to this one.
         limit: At most so many.
     """
-    terms = {"at_ms > ?": after_ms, "at_ms < ?": before_ms, "model = ?": model}
+    terms = {"swap_id < ?": before_id, "at_ms > ?": after_ms, "at_ms < ?": before_ms, "model = ?": model}
     used = {text: value for text, value in terms.items() if value is not None}
     condition = " AND ".join(used) or "1"
     query = f"SELECT {', '.join(_COLUMNS)} FROM swaps WHERE {condition} ORDER BY swap_id DESC LIMIT ?"  # noqa: S608 - ours

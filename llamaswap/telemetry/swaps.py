@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from llamaswap.core.news import SwapChanged, SwapNoted
 from llamaswap.core.records import SwapRecord
-from llamaswap.core.values import RequestId, SwapId
+from llamaswap.core.values import ModelId, RequestId, SwapId
 from llamaswap.telemetry.bus import Bus
 from llamaswap.telemetry.timeformat import utc_milliseconds
 
@@ -40,6 +40,7 @@ class SwapLog:
         self._wall = wall
         self._rows: dict[SwapId, tuple[float, Row]] = {}
         self._names: dict[SwapId, dict[RequestId, str | None]] = {}
+        self._newest: dict[ModelId, tuple[float, SwapId]] = {}
         bus.subscribe(SwapNoted, self._note)
 
     def rows(
@@ -66,6 +67,21 @@ class SwapLog:
                 found.append(row)
         return found
 
+    @property
+    def first_id(self) -> SwapId | None:
+        """Number of the oldest record, ``None`` = there is none."""
+        return next(iter(self._rows), None)
+
+    def swap_to(self, model: ModelId, began_mono: float) -> SwapId | None:
+        """Find the swap that a request for a model waited for, which is served or sent away now.
+
+        Args:
+            model: What it wanted.
+            began_mono: When it began to wait.
+        """
+        changed_mono, swap = self._newest.get(model, (-inf, None))
+        return swap if changed_mono >= began_mono else None
+
     def _newest_first(self) -> Iterator[tuple[float, Row]]:
         return reversed(self._rows.values())
 
@@ -82,6 +98,7 @@ class SwapLog:
         for request in (record.request, *(waiter.request for waiter in record.waiters)):
             if request not in names:
                 names[request] = self._name_of(request)
+        self._newest[record.target] = news.at_mono, record.id
         row = _row(record, at, decision_ms, names)
         self._rows[record.id] = at, row
         if record.outcome is not None:

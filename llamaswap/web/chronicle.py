@@ -66,6 +66,7 @@ class Chronicle:
     def _wait_ended(self, exchange: Exchange, at_mono: float) -> None:
         if _has_waited(exchange, at_mono):
             model, name = ModelId(exchange.passage.model), exchange.request.request_id
+            exchange.swap_id = self.swaps.swap_to(model, exchange.resolved_mono)
             self.timeline.waited(Wait(model, name, exchange.resolved_mono, at_mono))
 
 

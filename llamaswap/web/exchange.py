@@ -95,6 +95,7 @@ class Exchange:
         error: What it was refused for, or its answer was cut by.
         has_left: Whether the client went before the end.
         forwarding: What can be cancelled; ``None`` before and after.
+        swap_id: Number of the swap that it waited for, or ``None``.
         tee: Gets each piece of the answer's body, in the upstream's framing, after the client; or ``None``.
     """
 
@@ -112,6 +113,7 @@ class Exchange:
         "resolved_at",
         "resolved_mono",
         "sent_mono",
+        "swap_id",
         "tee",
     )
 
@@ -130,6 +132,7 @@ class Exchange:
         self.error: LlamaSwapError | None = None
         self.has_left = False
         self.forwarding: Cancellable | None = None
+        self.swap_id: int | None = None
         self.tee: Callable[[bytes], object] | None = None
         self._ledger = ledger
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from math import isfinite
 from typing import Any, Final
 
 from klein import Klein
@@ -13,6 +15,7 @@ from llamaswap.core.snapshot import UpstreamSnapshot
 from llamaswap.core.values import ModelId, ProcessState
 from llamaswap.errors import BadRequestError, NotFoundError
 from llamaswap.registry import InstalledPlanner, known_planners
+from llamaswap.telemetry.swap_store import find_swaps
 from llamaswap.telemetry.swaps import plain_cost
 from llamaswap.telemetry.timeformat import utc_milliseconds
 from llamaswap.web import answers
@@ -86,19 +89,30 @@ class ExplainRoutes:
         ]
         return {"queue": entries, "fences": fences}
 
-    def swaps(self, request: IRequest) -> bytes:
-        """Answer ``GET /api/swaps``, the newest first.
+    async def swaps(self, request: IRequest) -> bytes:
+        """Answer ``GET /api/swaps``, the newest first; what is no more in memory comes from the store.
 
         Raises:
             BadRequestError: The query is wrong.
+            StoreError: The store cannot be read.
         """
         values = _values(request)
         after, before = window(values)
         model, limit = first(values, "model"), limit_of(values)
         known = self._daemon.config.resolve(model)
-        rows = self._observers.chronicle.swaps.rows(
-            after=after, before=before, model=known.id if known is not None else model, limit=limit
-        )
+        model = known.id if known is not None else model
+        log, activity = self._observers.chronicle.swaps, self._observers.activity
+        rows = log.rows(after=after, before=before, model=model, limit=limit)
+        if len(rows) < limit and activity.store_path:
+            find = partial(
+                find_swaps,
+                before_id=log.first_id,
+                after_ms=_epoch_ms(after),
+                before_ms=_epoch_ms(before),
+                model=model or None,
+                limit=limit - len(rows),
+            )
+            rows += await activity.read(find)
         return _fresh(request, {"swaps": rows})
 
     def timeline(self, request: IRequest) -> bytes:
@@ -189,6 +203,10 @@ def _planner_document(found: InstalledPlanner) -> Document:
         "status": found.status,
     }
     return {**shown, "error": found.error} if found.error else {**shown}
+
+
+def _epoch_ms(at: float) -> int | None:
+    return round(at * _MS) if isfinite(at) else None
 
 
 def _values(request: IRequest) -> Values:

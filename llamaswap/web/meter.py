@@ -44,13 +44,9 @@ class Meter:
         bus: Where requests are told of.
         activity: Takes the rows.
         config: The configuration in force.
-
-    Attributes:
-        swap_id_of: Gives the number of the swap that a request waited for, or ``None``.
     """
 
     def __init__(self, bus: Bus, activity: Activity, config: Config) -> None:
-        self.swap_id_of: Callable[[Exchange], int | None] = lambda _: None
         self._activity = activity
         self._starts = Starts()
         self._bodies: dict[int, bytes] = {}
@@ -146,7 +142,7 @@ class Meter:
             priority=priority,
             request_id=request.request_id,
             session_id=self._session(exchange),
-            swap_id=self.swap_id_of(exchange),
+            swap_id=exchange.swap_id,
         )
 
     def _parts(self, exchange: Exchange) -> tuple[int, int, int, int]:

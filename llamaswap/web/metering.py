@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import TimeoutError  # noqa: A004 - a name of Twisted's
@@ -10,11 +11,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from llamaswap.config.schema import Config
+from llamaswap.core.news import SwapChanged
 from llamaswap.errors import ConfigError
 from llamaswap.telemetry.activity import Activity
 from llamaswap.telemetry.bus import Bus
 from llamaswap.telemetry.schema import StoreError, open_store
 from llamaswap.telemetry.store import Store
+from llamaswap.telemetry.swap_store import last_swap_id
 from llamaswap.telemetry.worker import Worker
 from llamaswap.web.meter import Meter
 
@@ -35,6 +38,7 @@ class Metering:
     Attributes:
         activity: Has the rows and captures.
         meter: Makes them.
+        last_swap: Number of the last swap in the store at the start, 0 = there is none.
 
     Raises:
         ConfigError: The store cannot be opened.
@@ -47,10 +51,11 @@ class Metering:
         self._make_worker = make_worker
         self._store_path = config.store_path
         self._is_stopped = False
-        _try_store(config.store_path)
+        self.last_swap = _try_store(config.store_path)
         store = Store(config.store_path, make_worker())
         self.activity = Activity(reactor, store, bus.publish, *_limits(config))
         self.meter = Meter(bus, self.activity, config)
+        bus.subscribe(SwapChanged, self._swap_changed)
 
     def apply(self, config: Config) -> None:
         """Follow another configuration; another store is used as soon as it is open, and if it can be opened."""
@@ -60,6 +65,10 @@ class Metering:
         if config.store_path != self.activity.store_path:
             store = Store(config.store_path, self._make_worker())
             store.open().addCallbacks(self._move, self._stay, callbackArgs=(store,), errbackArgs=(store,))
+
+    def _swap_changed(self, news: SwapChanged) -> None:
+        if news.record["outcome"] is not None and not self._is_stopped:
+            self.activity.add_swap(news.record)
 
     def _move(self, _: None, store: Store) -> None:
         if self._is_stopped or store.path != self._store_path:
@@ -87,10 +96,16 @@ def _limits(config: Config) -> tuple[int, int]:
     return config.metrics_max_in_memory_rows, config.capture_buffer_mib * _MEBIBYTE
 
 
-def _try_store(path: str) -> None:
-    """Open a store and close it again: what is wrong shall be known before anything is started."""
-    if path:
-        try:
-            open_store(path).close()
-        except StoreError as error:
-            raise ConfigError(error.message) from error
+def _try_store(path: str) -> int:
+    """Open a store and close it again: what is wrong shall be known before anything is started.
+
+    Returns:
+        The number of the last swap in it.
+    """
+    if not path:
+        return 0
+    try:
+        with closing(open_store(path)) as connection:
+            return last_swap_id(connection)
+    except StoreError as error:
+        raise ConfigError(error.message) from error

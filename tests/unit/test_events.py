@@ -262,13 +262,13 @@ def test_rows_and_swaps(stack: Stack) -> None:
     usual, swaps = Reader(stack), Reader(stack, "?topics=swaps,activity")
     publish(stack, RowAdded(7))
     publish(stack, SwapChanged({"swap_id": 17, "outcome": None}))
-    publish(stack, SwapChanged({"swap_id": 17, "outcome": "ready"}))
+    publish(stack, SwapChanged({"swap_id": 18, "outcome": None}))
     stack.reactor.advance(0)
     assert usual.take() == [("activity", {"id": 7})]
     assert swaps.take() == [
         ("activity", {"id": 7}),
         ("swap", {"swap_id": 17, "outcome": None}),
-        ("swap", {"swap_id": 17, "outcome": "ready"}),
+        ("swap", {"swap_id": 18, "outcome": None}),
     ]
     publish(stack, RowAdded(8))
     publish(stack, RowAdded(9))
@@ -605,7 +605,7 @@ def test_nothing_is_made_that_nobody_wants(stack: Stack, monkeypatch: pytest.Mon
     become(stack, A, ProcessState.READY)
     stack.post_json(CHAT, {"model": "a"})
     stack.daemon.logs.upstream.write(b"x\n")
-    publish(stack, SwapChanged({"swap_id": 1}))
+    publish(stack, SwapChanged({"swap_id": 1, "outcome": None}))
     publish(stack, ReloadChanged({}))
     stack.reactor.advance(2)
     assert made == []

@@ -72,6 +72,13 @@ def test_a_swap_is_explained_from_its_decision_to_its_end() -> None:
     assert record.waiters == (Waiter(first, 3.0), Waiter(second, 2.0))
 
 
+def test_numbers_of_swaps_follow_those_on_record() -> None:
+    scheduler = Scheduler({A: ModelFacts(A)}, ScriptedPlanner(), "scripted", last_swap=41)
+    announced = scheduler.handle(Arrived(RequestId(1), A, 1.0))[0]
+    assert isinstance(announced, Announce)
+    assert announced.record.id == 42
+
+
 def test_the_record_of_a_failed_swap_says_why() -> None:
     world = exclusive()
     request = world.arrive("a")

@@ -295,6 +295,9 @@ def test_swaps_are_kept_and_written_anew() -> None:
     at_ms = 1_795_166_103_300
     assert [s["swap_id"] for s in find_swaps(connection, after_ms=at_ms)] == [18]
     assert [s["swap_id"] for s in find_swaps(connection, before_ms=at_ms, limit=1)] == []
+    assert [s["swap_id"] for s in find_swaps(connection, before_id=18)] == [17]
+    insert_swap(connection, {**SWAP, "swap_id": 19}, keep=2)
+    assert [s["swap_id"] for s in find_swaps(connection)] == [19, 18]
 
 
 # --------------------------------------------------------------------------- the store and its thread

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from llamaswap.config.schema import ModelConfig, RouterConfig
 from llamaswap.core.fences import Fence
 from llamaswap.core.news import StateChanged, SwapNoted
 from llamaswap.core.records import Choice, SwapRecord, Waiting, WhatIf, Why
 from llamaswap.core.snapshot import UpstreamSnapshot
-from llamaswap.core.values import Generation, LoadTimes, ModelId, ProcessState, RequestId, SwapId, SwapReason
+from llamaswap.core.values import (
+    Generation,
+    LoadTimes,
+    ModelId,
+    OutcomeKind,
+    ProcessState,
+    RequestId,
+    SwapId,
+    SwapReason,
+)
+from tests.deferreds import success_of
 from tests.unit.web_stack import Stack, config_of
 
 A, B = ModelId("alpha"), ModelId("beta")
@@ -102,11 +115,12 @@ def test_how_long_it_will_take_is_guessed_from_three_loads(
 # --------------------------------------------------------------------------- swaps and timeline
 
 
-def note(stack: Stack, number: int, request: int, since_mono: float, model: ModelId = A) -> None:
-    record = SwapRecord(
-        SwapId(number), model, "group", SwapReason.REQUEST, "", RequestId(request), (), (), (), since_mono
-    )
-    stack.daemon.observers.bus.publish(SwapNoted(record, since_mono))
+def note(
+    stack: Stack, number: int, request: int, since_mono: float, model: ModelId = A, outcome: OutcomeKind | None = None
+) -> None:
+    why = SwapReason.REQUEST
+    record = SwapRecord(SwapId(number), model, "group", why, "", RequestId(request), (), (), (), since_mono)
+    stack.daemon.observers.bus.publish(SwapNoted(replace(record, outcome=outcome), since_mono))
 
 
 def test_swaps_are_shown_and_can_be_chosen(stack: Stack) -> None:
@@ -125,6 +139,42 @@ def test_swaps_are_shown_and_can_be_chosen(stack: Stack) -> None:
     assert ids("model=%20&after=&limit=") == [2, 1]
     assert ids("after=2026-11-20T08:56:41.000Z") == [2], "exclusive"
     assert ids("before=2026-11-20T09:56:42.000%2B01:00") == [1], "exclusive"
+
+
+def test_swaps_of_an_earlier_daemon_come_from_the_store(tmp_path: Path) -> None:
+    def started() -> Stack:
+        return Stack(config_of(ModelConfig(A), ModelConfig(B), store_path=str(tmp_path / "s.db")))
+
+    before = started()
+    assert before.daemon.observers.last_swap == 0
+    for number, model in ((1, A), (2, B), (3, A)):
+        note(before, number, 1, 1.0, model, OutcomeKind.READY)
+    note(before, 4, 1, 1.0, A)  # does not end any more
+    success_of(Deferred.fromCoroutine(before.daemon.observers.stop()))
+    note(before, 4, 1, 1.0, A, OutcomeKind.CANCELLED)  # too late, and no reason to fail
+
+    after = started()
+    assert after.daemon.observers.last_swap == 3
+    assert [s["swap_id"] for s in ask(after, "/api/swaps")["swaps"]] == [3, 2, 1]
+    note(after, 4, 1, 1.0, B, OutcomeKind.READY)
+    assert [s["swap_id"] for s in ask(after, "/api/swaps")["swaps"]] == [4, 3, 2, 1]
+    assert [s["swap_id"] for s in ask(after, "/api/swaps?limit=2")["swaps"]] == [4, 3]
+    assert [s["swap_id"] for s in ask(after, "/api/swaps?model=beta")["swaps"]] == [4, 2]
+    assert ask(after, "/api/swaps?before=2001-01-01T00:00:00Z")["swaps"] == []
+
+
+def test_a_request_knows_the_swap_that_it_waited_for(stack: Stack) -> None:
+    note(stack, 1, 9, 0.5)
+    stack.post_json(CHAT, {"model": "alpha"})
+    [exchange] = stack.daemon.observers.ledger.listed()
+    stack.reactor.advance(1.0)
+    note(stack, 2, 1, 2.0, A, OutcomeKind.READY)
+    stack.be_ready("alpha")
+    assert stack.router.pool is not None
+    stack.router.waiter.granted(stack.router.pool)
+    assert exchange.swap_id == 2
+    stack.post_json(CHAT, {"model": "alpha"})
+    assert stack.daemon.observers.ledger.listed()[1].swap_id is None
 
 
 @pytest.mark.parametrize("path", ["/api/swaps", "/api/timeline"])
