@@ -217,7 +217,9 @@ class Asker:
             rows = self.get(f"/api/metrics/activity?limit=100&min_id={last + 1}").json()["data"]
             return rows if len(rows) >= count else None
 
-        return eventually(found)
+        eventually(found)
+        # A row may be seen a moment before its capture is in its place.
+        return found()
 
     def loaded(self) -> set[str]:
         """Give the names in the list of models that are said to be loaded."""
