@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -288,7 +289,8 @@ class Daemon:
 
     def _serve(self) -> None:
         client, _ = self._listener.accept()
-        with client, client.makefile("rb") as questions:
+        # Who is told nonsense may leave in the middle of it.
+        with suppress(OSError), client, client.makefile("rb") as questions:
             for question in questions:
                 answer = self._answer(json.loads(question))
                 if not answer:
