@@ -32,13 +32,14 @@ class Lane:
 
     Attributes:
         level: The number now.
+        served: Requests since somebody set it to 0.
         steps: Those that have ended; to be taken away by the reader.
     """
 
-    __slots__ = ("_changed_mono", "_peak", "_since_mono", "level", "steps")
+    __slots__ = ("_changed_mono", "_peak", "_since_mono", "level", "served", "steps")
 
     def __init__(self, now_mono: float) -> None:
-        self.level = 0
+        self.level = self.served = 0
         self.steps: list[Step] = []
         self._peak = 0
         self._since_mono = self._changed_mono = now_mono

@@ -42,7 +42,7 @@ class Wait(NamedTuple):
 
 
 class _Step(NamedTuple):
-    model: ModelId
+    model: str
     in_flight: int
     began_mono: float
     ended_mono: float = inf
@@ -112,8 +112,7 @@ class Timeline:
         self._steps: _Kept[_Step] = _Kept()
         self._waits: _Kept[Wait] = _Kept()
         self._current: dict[ModelId, _Span] = {}
-        self._served: dict[ModelId, int] = {}  # by the current span
-        self._lanes: dict[ModelId, Lane] = {}
+        self._lanes: dict[str, Lane] = {}
         self._loading: dict[ModelId, SwapId] = {}
         self._evicting: dict[ModelId, tuple[SwapId, ModelId]] = {}
         bus.subscribe(StateChanged, self._state_changed)
@@ -121,17 +120,17 @@ class Timeline:
 
     # ----------------------------------------------------------------- requests
 
-    def served(self, model: ModelId, at_mono: float) -> None:
+    def served(self, model: str, at_mono: float) -> None:
         """Take note that a request goes to its model."""
-        self._served[model] = self._served.get(model, 0) + 1
         lane = self._lanes.get(model)
         if lane is None:
             lane = self._lanes[model] = Lane(at_mono)
+        lane.served += 1
         lane.change(1, at_mono)
         if lane.steps:
             self._keep_steps(model, lane)
 
-    def released(self, model: ModelId, at_mono: float) -> None:
+    def released(self, model: str, at_mono: float) -> None:
         """Take note that a request which was served is over."""
         lane = self._lanes.get(model)
         if lane is None:
@@ -146,17 +145,15 @@ class Timeline:
         """Take note of a wait that is over."""
         self._waits.keep(wait)
 
-    def _keep_steps(self, model: ModelId, lane: Lane) -> None:
+    def _keep_steps(self, model: str, lane: Lane) -> None:
         for step in lane.steps:
             self._steps.keep(_Step(model, step.in_flight, step.began_mono, step.ended_mono))
         lane.steps.clear()
 
-    def _end_lane(self, model: ModelId, at_mono: float) -> None:
-        lane = self._lanes.pop(model, None)
-        if lane is not None:
-            lane.end(at_mono)
-            self._keep_steps(model, lane)
-        self._served.pop(model, None)
+    def _end_lane(self, model: str, at_mono: float) -> None:
+        lane = self._lanes.pop(model)
+        lane.end(at_mono)
+        self._keep_steps(model, lane)
 
     # ----------------------------------------------------------------- processes
 
@@ -174,13 +171,15 @@ class Timeline:
     def _state_changed(self, news: StateChanged) -> None:
         model = news.model
         span = self._current.pop(model, None)
-        served = self._served.pop(model, 0)
+        lane = self._lanes.get(model)
         if span is not None:
-            self._spans.keep(self._ended(span, news, served))
+            self._spans.keep(self._ended(span, news, lane.served if lane is not None else 0))
+        if lane is not None:
+            lane.served = 0
         if news.new in _SHOWN:
             swap = self._loading.get(model) if news.new is ProcessState.STARTING else None
             self._current[model] = _Span(model, news.generation, news.new, news.at_mono, swap=swap)
-        elif model in self._lanes and not self._lanes[model].level:
+        elif lane is not None and not lane.level:
             self._end_lane(model, news.at_mono)
 
     def _ended(self, span: _Span, news: StateChanged, served: int) -> _Span:
@@ -214,7 +213,11 @@ class Timeline:
         }
 
     def _current_spans(self) -> Iterator[_Span]:
-        return (span._replace(requests=self._served.get(model, 0)) for model, span in self._current.items())
+        lanes = self._lanes
+        return (
+            span._replace(requests=lanes[model].served) if model in lanes else span
+            for model, span in self._current.items()
+        )
 
     def _current_steps(self) -> Iterator[_Step]:
         for model, lane in self._lanes.items():

@@ -47,27 +47,26 @@ class Chronicle:
 
     def _sent(self, news: ExchangeSent) -> None:
         exchange = news.exchange
-        sent_mono = exchange.sent_mono
-        if sent_mono is None or exchange.passage.peer is not None:
-            return
-        self.timeline.served(ModelId(exchange.passage.model), sent_mono)
-        self._wait_ended(exchange, sent_mono)
+        sent_mono, passage = exchange.sent_mono, exchange.passage
+        if sent_mono is not None and passage.peer is None:
+            self.timeline.served(passage.model, sent_mono)
+            if sent_mono - exchange.resolved_mono >= _SHORTEST_WAIT_SECONDS:
+                self._wait_ended(exchange, sent_mono)
 
     def _ended(self, news: ExchangeEnded) -> None:
         exchange = news.exchange
-        ended_mono = exchange.ended_mono
-        if ended_mono is None or exchange.passage.peer is not None:
+        ended_mono, passage = exchange.ended_mono, exchange.passage
+        if ended_mono is None or passage.peer is not None:
             return
         if exchange.sent_mono is not None:
-            self.timeline.released(ModelId(exchange.passage.model), ended_mono)
-        else:
+            self.timeline.released(passage.model, ended_mono)
+        elif _has_waited(exchange, ended_mono):
             self._wait_ended(exchange, ended_mono)
 
     def _wait_ended(self, exchange: Exchange, at_mono: float) -> None:
-        if _has_waited(exchange, at_mono):
-            model, name = ModelId(exchange.passage.model), exchange.request.request_id
-            exchange.swap_id = self.swaps.swap_to(model, exchange.resolved_mono)
-            self.timeline.waited(Wait(model, name, exchange.resolved_mono, at_mono))
+        model, name = ModelId(exchange.passage.model), exchange.request.request_id
+        exchange.swap_id = self.swaps.swap_to(model, exchange.resolved_mono)
+        self.timeline.waited(Wait(model, name, exchange.resolved_mono, at_mono))
 
 
 def _has_waited(exchange: Exchange, until_mono: float) -> bool:

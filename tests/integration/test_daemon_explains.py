@@ -124,3 +124,15 @@ def test_an_ordered_load_is_cancelled_and_its_process_is_gone(daemon: Daemon) ->
     assert (swap["reason"], swap["outcome"]) == ("user", "cancelled")
     [span] = daemon.ask("GET", "/api/timeline").json()["spans"][:1]
     assert (span["state"], span["reason"]) == ("starting", "user")
+
+
+def test_records_outlive_the_daemon(tmp_path: Path) -> None:
+    config = f"{MODELS}\nstore: {{path: {json.dumps(str(tmp_path / 'store.db'))}}}\n"
+    with Daemon(tmp_path, config) as daemon:
+        assert daemon.ask("POST", "/api/models/load/b?wait=1").status == 200
+    with Daemon(tmp_path, config, port=daemon.port) as daemon:
+        assert daemon.chat("b").status == 200
+        swaps = daemon.ask("GET", "/api/swaps").json()["swaps"]
+        assert [(s["swap_id"], s["reason"]) for s in swaps] == [(2, "request"), (1, "user")]
+        rows = until(daemon, "/api/metrics/activity", lambda d: d["data"])["data"]
+        assert [row["swap_id"] for row in rows] == [2]

@@ -170,7 +170,6 @@ def test_nothing_is_kept_of_a_model_that_is_gone() -> None:
     rig.become(B, STOPPED, StopReason.USER)
     assert not rig.timeline._lanes
     assert not rig.timeline._current
-    assert not rig.timeline._served
     assert rig.steps() == [("a", 0.0, 1.0, 1), ("b", 1.0, 2.0, 1)]
 
 
