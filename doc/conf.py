@@ -120,7 +120,6 @@ NOT_YET = {
     "routing.router.fallback",
     "routing.router.isolation",
     "routing.router.planTimeout",
-    "routing.scheduler.settings.fifo.maxDrain",
 }
 """Keys that are read and checked, and have no effect so far."""
 

@@ -225,6 +225,15 @@ class RequestCancelledError(LlamaSwapError):
     code = "request_cancelled"
 
 
+class TunnelClosedError(LlamaSwapError):
+    """A websocket kept its model from making room for another one for too long."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__("closed: another model has waited for too long")
+
+
 class NotReadyError(LlamaSwapError):
     """The process vanished between the grant and its use."""
 

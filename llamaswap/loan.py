@@ -50,3 +50,6 @@ class Loan:
 
     def moved(self, _position: int, /) -> None:
         """See :class:`llamaswap.router.Waiter`; nobody looks at it."""
+
+    def end_tunnel(self) -> None:
+        """See :class:`llamaswap.router.Waiter`; it is none."""

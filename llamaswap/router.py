@@ -26,6 +26,7 @@ from llamaswap.core.messages import (
     Command,
     Complain,
     Dismiss,
+    EndTunnel,
     Event,
     Fenced,
     IdleExpired,
@@ -332,6 +333,10 @@ class Router(Generic[SupervisorT, PoolT]):
                 entry = self._waiters.get(command.request)
                 if entry is not None:
                     entry[1].moved(command.position)
+            case EndTunnel():
+                entry = self._waiters.get(command.request)
+                if entry is not None:
+                    entry[1].end_tunnel()
             case Swap():
                 self._runner.swap(command)
             case CancelSwap():

@@ -209,9 +209,8 @@ class DaemonService(Service):
 
     def _warn(self, before: Config) -> None:
         """Say what looks wrong, unless that has been said before."""
-        said = {*before.warnings, *not_yet(before)}
-        for warning in (*self.config.warnings, *not_yet(self.config)):
-            if warning not in said:
+        for warning in self.config.warnings:
+            if warning not in before.warnings:
                 self._log.warn("{warning}", warning=warning)
 
     def _announce(self) -> None:
@@ -371,16 +370,9 @@ def backoff_rule(config: Config) -> BackoffRule:
 
 
 def patience(config: Config) -> Patience:
-    """Say after which wait nobody is overtaken any more."""
-    return Patience(config.scheduler.max_wait_seconds, config.scheduler.max_wait_per_model_seconds)
-
-
-def not_yet(config: Config) -> list[str]:
-    """Name what is configured and has no effect in this version, so that nobody relies on it."""
-    asked = {
-        "maxDrain": bool(config.scheduler.max_drain_seconds),
-    }
-    return [f"{name} is configured, but has no effect yet" for name, is_asked in asked.items() if is_asked]
+    """Say how long a request may be overtaken."""
+    fifo = config.scheduler
+    return Patience(fifo.max_wait_seconds, fifo.max_wait_per_model_seconds, fifo.max_drain_seconds)
 
 
 def longest_grace_seconds(config: Config) -> float:

@@ -39,3 +39,6 @@ class Waiter(Protocol[_GrantedT_contra]):
 
     def moved(self, position: int, /) -> None:
         """Take note of a new 1-based place in the queue."""
+
+    def end_tunnel(self) -> None:
+        """Close a websocket's tunnel; anything else goes on."""

@@ -5,7 +5,7 @@ Requests are kept by id in sets and maps, never as counters, so that nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set  # noqa: PYI025
 from dataclasses import dataclass
 
 from llamaswap.core.values import ModelFacts, ModelId, QueueView, RequestId, SwapReason
@@ -71,6 +71,10 @@ class RequestBook:
     def in_flight(self, model: ModelId) -> int:
         """Count the model's requests that are being served."""
         return len(self._in_flight[model])
+
+    def served(self, model: ModelId) -> Set[RequestId]:
+        """Give the model's requests that are being served."""
+        return self._in_flight[model]
 
     def admit(self, request: Request) -> None:
         """Take a reservation."""

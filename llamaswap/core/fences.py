@@ -4,7 +4,8 @@ Without this a busy model would keep its rivals waiting for as long as it is ask
 up answers at once, and several small models could take turns in the way of one that needs the place
 of all of them. A model whose oldest waiting request is older than the limit is *overdue*. A *fence*
 is raised for it unless it is in the way of one that stands: then the models that must stop for it
-get no further requests, and no swap starts that it would have to undo. Requests in flight go on.
+get no further requests, and no swap starts that it would have to undo. Requests in flight go on; only
+tunnels of websockets, which may stay open for days, are closed after a time where one is configured.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from llamaswap.core.book import RequestBook
-from llamaswap.core.messages import Fenced
+from llamaswap.core.messages import EndTunnel, Fenced
 from llamaswap.core.patience import ENDLESS, Patience
 from llamaswap.core.rules import Rules
 from llamaswap.core.running import Running
 from llamaswap.core.swaps import ActiveSwap
-from llamaswap.core.values import Evict, ModelId, PlanView, ProcessState, SwapId
+from llamaswap.core.values import Evict, ModelId, PlanView, ProcessState, RequestId, SwapId
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,13 @@ class Fence:
         model: For whom.
         since_mono: When it was raised.
         holds: Models that must stop for it.
+        told: Requests in flight of those whose tunnels are to end.
     """
 
     model: ModelId
     since_mono: float
     holds: frozenset[ModelId]
+    told: frozenset[RequestId] = frozenset()
 
 
 class Fences:
@@ -73,8 +76,9 @@ class Fences:
         return None
 
     def next_mono(self, now: float) -> float:
-        """When the next model will be overdue; infinite = none that is not already."""
-        return min((due_mono for due_mono in self._due().values() if due_mono > now), default=inf)
+        """When the next model will be overdue, or its patience with tunnels at its end; infinite = none."""
+        moments = [*self._due().values(), *map(self._drained_mono, self.standing.values())]
+        return min((moment for moment in moments if moment > now), default=inf)
 
     # ----------------------------------------------------------------- changes
 
@@ -109,6 +113,19 @@ class Fences:
                 waited_seconds = now - due[model] + self.patience.seconds(model)
                 changes.append(Fenced(model, waited_seconds, holds, is_raised=True))
         return changes
+
+    def drain(self, now: float) -> list[EndTunnel]:
+        """End the tunnels of models that have been held for so long, each once."""
+        commands: list[EndTunnel] = []
+        for fence in self.standing.values():
+            if now >= self._drained_mono(fence):
+                told = frozenset(request for model in fence.holds for request in self._book.served(model))
+                commands += [EndTunnel(request) for request in sorted(told - fence.told)]
+                self.standing[fence.model] = replace(fence, told=told)
+        return commands
+
+    def _drained_mono(self, fence: Fence) -> float:
+        return fence.since_mono + (self.patience.drain_seconds or inf)
 
     def _room_for(self, model: ModelId, now: float) -> frozenset[ModelId] | None:
         """Say who must stop for a model; ``None`` = it is in the way of a fence, or the planner has other plans."""

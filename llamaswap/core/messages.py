@@ -150,7 +150,7 @@ class Reconfigured:
         at_mono: Now.
         enforces: Whether idle models that the new rules forbid together are unloaded at once.
         backoff: When models that fail to start are left alone.
-        patience: After which wait nobody is overtaken any more.
+        patience: How long a request may be overtaken.
     """
 
     facts: Mapping[ModelId, ModelFacts]
@@ -298,4 +298,13 @@ class Fenced:
     is_raised: bool
 
 
-Command = Serve | Refuse | Swap | CancelSwap | Unload | Position | WakeAt | Dismiss | Announce | Complain | Fenced
+@dataclass(frozen=True, slots=True)
+class EndTunnel:
+    """Close the request's tunnel, if it has become a websocket's; any other goes on. Its ``RequestGone`` follows."""
+
+    request: RequestId
+
+
+Command = (
+    Serve | Refuse | Swap | CancelSwap | Unload | Position | WakeAt | Dismiss | Announce | Complain | Fenced | EndTunnel
+)

@@ -17,10 +17,12 @@ class Patience:
     Attributes:
         default_seconds: 0 = they always may.
         by_model: The same for single models.
+        drain_seconds: How long a model may wait behind its fence for the tunnels of websockets; 0 = for ever.
     """
 
     default_seconds: float = 0
     by_model: Mapping[ModelId, float] = field(default_factory=empty_mapping)
+    drain_seconds: float = 0
 
     def seconds(self, model: ModelId) -> float:
         """Give the longest wait of a model's requests; infinite = no limit."""

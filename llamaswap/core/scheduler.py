@@ -75,7 +75,7 @@ class Scheduler:
         planner: Provider of :class:`~llamaswap.interfaces.ISwapPlanner`.
         planner_name: What it is called in records and logs.
         backoff: Knows which models are not tried for a while; none ever unless given.
-        patience: After which wait nobody is overtaken any more.
+        patience: How long a request may be overtaken.
         last_swap: Number of the last swap that is on record; later ones follow it.
 
     Attributes:
@@ -370,7 +370,7 @@ class Scheduler:
             if not lifted:
                 break
             commands += lifted
-        return commands + self._positions() + self._wake(self._fences.next_mono(now))
+        return [*commands, *self._fences.drain(now), *self._positions(), *self._wake(self._fences.next_mono(now))]
 
     def _walk(self, now: float) -> list[Command]:
         """Try everybody in the queue: whose turn it is, then the others in order."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import Final, Protocol
 
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from llamaswap.core.values import RequestId
-from llamaswap.errors import LlamaSwapError
+from llamaswap.errors import LlamaSwapError, TunnelClosedError
 from llamaswap.proxy.connection import StreamedBody
 from llamaswap.proxy.framing import LAST_CHUNK, ChunkedBody, chunk
 from llamaswap.proxy.headers import SWITCHING_PROTOCOLS, Fields, ResponseHead, answer_head
 from llamaswap.proxy.hop import HopCall, HopPool
+from llamaswap.proxy.tunnel import Tunnel
+
+_CLOSING_SECONDS: Final = 5.0
+"""What either side of a tunnel may take to come to the end of a frame, when it is to be closed."""
 
 Convert = Callable[[bytes, bool], bytes]
 """Takes a piece of a body, and whether it is the last; gives it in another framing."""
@@ -117,9 +122,11 @@ class Forwarding:
         "_headers",
         "_is_metered",
         "_is_paused",
+        "_is_unwelcome",
         "_method",
         "_on_end",
         "_target",
+        "_tunnel",
         "_witness",
         "is_ended",
         "request_id",
@@ -148,7 +155,8 @@ class Forwarding:
         self._call: HopCall | None = None
         self._head: ResponseHead | None = None  # of the answer, once it has begun
         self._convert: Convert | None = None
-        self._is_paused = False
+        self._tunnel: Tunnel | None = None
+        self._is_paused = self._is_unwelcome = False
         self.is_ended = False
         self.request_id = RequestId(0)
         client.taken_over(self)
@@ -189,6 +197,13 @@ class Forwarding:
 
     def moved(self, position: int) -> None:
         """Nothing is shown of the place in the queue."""
+
+    def end_tunnel(self) -> None:
+        """Close a tunnel in order; one that is being asked for, when it is there."""
+        self._is_unwelcome = True
+        if self._tunnel is not None and self._call is not None:
+            self._call.fail_later(_CLOSING_SECONDS, TunnelClosedError())
+            self._client.relay(self._tunnel.close())
 
     def cancel(self, error: LlamaSwapError) -> None:
         """Break off on purpose; the client gets the error, or a cut answer if that has begun."""
@@ -240,14 +255,20 @@ class Forwarding:
                 self._witness.passed(data)
         if is_whole:
             self._finish()
-        elif head.status == SWITCHING_PROTOCOLS and self._call is not None:
-            # From now on the client's part is a body that is still arriving.
-            self._call.send_on(self._client.tunnel())
+        elif self._tunnel is not None and self._call is not None:
+            self._call.send_on(self._tunnel)
+            if self._is_unwelcome:
+                self.end_tunnel()
 
     def _open(self, head: ResponseHead, data: bytes, *, is_whole: bool) -> None:
         """Begin the client's answer, in a framing that it understands."""
         client = self._client
-        if client.is_modern:
+        if head.status == SWITCHING_PROTOCOLS and self._call is not None:
+            # From now on the client's part is a body that is still arriving.
+            closed = partial(self._call.fail_later, 0, TunnelClosedError())
+            self._tunnel = Tunnel(client.tunnel(), closed)
+            self._convert = self._tunnel.to_client
+        elif client.is_modern:
             if head.is_open:
                 self._convert = chunking
         elif head.is_chunked:

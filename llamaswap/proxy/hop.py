@@ -8,6 +8,7 @@ is made for a request that finds an idle connection.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, Protocol, cast
 from urllib.parse import quote, urlsplit
 
@@ -355,9 +356,15 @@ class HopCall:
             self.cancel()
             self.taker.failed(error)
 
-    def _too_late(self) -> None:
+    def fail_later(self, seconds: float, error: LlamaSwapError) -> None:
+        """Break off then, unless the end comes before, or the head of the answer; the last call counts."""
+        if self._pool is not None:
+            self._stop_timer()
+            self._timer = self._pool.call_later(seconds, partial(self._fail_now, error))
+
+    def _fail_now(self, error: LlamaSwapError) -> None:
         self._timer = None
-        self.fail(UpstreamUnreachableError("the upstream did not answer in time"))
+        self.fail(error)
 
     # ----------------------------------------------------------------- for the connection
 
@@ -365,8 +372,10 @@ class HopCall:
         """See :class:`~llamaswap.proxy.connection.Call`; from here on the answer is due."""
         pool = self._pool
         if pool is not None and pool.timeouts.response_header_seconds and not self.is_answered:
-            self._stop_timer()
-            self._timer = pool.call_later(pool.timeouts.response_header_seconds, self._too_late)
+            self.fail_later(
+                pool.timeouts.response_header_seconds,
+                UpstreamUnreachableError("the upstream did not answer in time"),
+            )
 
     def answered(self) -> None:
         """See :class:`~llamaswap.proxy.connection.Call`."""

@@ -180,6 +180,22 @@ def test_a_tunnel_is_a_request(daemon: Daemon) -> None:
     assert daemon.running() == ["beta"]
 
 
+def test_h66_one_that_keeps_others_waiting_for_too_long_is_closed(tmp_path: Path) -> None:
+    config = CONFIG + "routing: {scheduler: {settings: {fifo: {maxWait: 1, maxDrain: 1}}}}\n"
+    with Daemon(tmp_path, config) as daemon, dial(daemon) as tunnel:
+        began_mono = time.monotonic()
+        other = daemon.connect()
+        other.request("GET", "/upstream/beta/")
+        with pytest.raises(ConnectionClosed) as caught:
+            tunnel.recv(PATIENCE_SECONDS)
+        assert time.monotonic() - began_mono >= 2
+        assert caught.value.rcvd is not None
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1012, "another model has waited for too long")
+        assert other.getresponse().status == 200
+        other.close()
+        assert daemon.running() == ["beta"]
+
+
 def test_v49_h66_an_ignored_one_keeps_nothing(daemon: Daemon) -> None:
     daemon.ask("GET", "/upstream/alpha/")
     with pytest.raises(InvalidStatus) as refused:

@@ -20,6 +20,7 @@ from llamaswap.core.messages import (
     Command,
     Complain,
     Dismiss,
+    EndTunnel,
     Event,
     Fenced,
     IdleExpired,
@@ -95,6 +96,7 @@ class World:
         has_ended: Whether the daemon's end has begun.
         complaints: What was said of the planner's faults.
         fences: For whom one stands.
+        told: Whose tunnels were to end.
     """
 
     models: Sequence[str]
@@ -131,6 +133,7 @@ class World:
         self.has_ended = False
         self.complaints: list[Complain] = []
         self.fences: set[ModelId] = set()
+        self.told: list[RequestId] = []
 
     # ------------------------------------------------------------- what may happen
 
@@ -314,11 +317,19 @@ class World:
                 self._note(record)
             case Complain():
                 self.complaints.append(command)
+            case EndTunnel():
+                self._tell_tunnel(command.request)
             case Fenced():
                 assert (command.model in self.fences) is not command.is_raised
                 self.fences ^= {command.model}
             case _:
                 assert_never(command)
+
+    def _tell_tunnel(self, request: RequestId) -> None:
+        model = self.model_of[request]
+        assert request in self.in_flight[model]
+        assert any(model in fence.holds for fence in self.scheduler.queries.fences()), "a tunnel in nobody's way"
+        self.told.append(request)
 
     def _note(self, record: SwapRecord) -> None:
         before = self.records.get(record.id)

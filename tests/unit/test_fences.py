@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from llamaswap.core.messages import Swap
+from llamaswap.core.messages import Swap, Tick
 from llamaswap.core.patience import Patience
 from llamaswap.core.records import Why
 from llamaswap.core.values import Evict, ModelId, RequestId, Wait
@@ -308,3 +308,55 @@ def test_swaps_that_its_model_would_have_to_undo_do_not_start() -> None:
     world.leave(busy)
     assert [run.command.model for run in world.swaps.values()] == [D]
     assert isinstance(next(iter(world.swaps.values())).command, Swap)
+
+
+# --------------------------------------------------------------------------- tunnels in the way
+
+
+def test_h66_tunnels_on_what_must_go_are_ended_when_the_patience_with_them_is_over() -> None:
+    other = {"members": ["c"], "exclusive": False, "persistent": True}
+    world = World("abc", groups(g="ab", other=other))
+    world.patience = world.scheduler._fences.patience = Patience(MAX_WAIT, drain_seconds=10)
+    tunnels = [world.load("a"), world.arrive("a")]
+    world.load("c")
+    late = world.arrive("b")
+    wait_until_overdue(world)
+    raised_mono = world.now
+    world.arrive("a")
+    assert not world.told
+    world.wait()
+    assert world.told == tunnels, "those of the model that is to stop, in flight, and no others"
+    assert 10 <= world.now - raised_mono <= 12, "one deadline"
+    for request in tunnels:
+        world.leave(request)
+    world.settle()
+    assert is_served(world, late)
+
+
+def test_nobody_is_told_twice_and_never_by_default() -> None:
+    for drain_seconds in (0, 10):
+        world = world_of("ab")
+        world.patience = world.scheduler._fences.patience = Patience(MAX_WAIT, drain_seconds=drain_seconds)
+        stubborn, other = world.load("a"), world.arrive("a")
+        world.arrive("b")
+        wait_until_overdue(world)
+        world.now += 1000
+        world.tell(Tick(world.now))
+        world.leave(other)
+        world.tell(Tick(world.now))
+        assert world.told.count(stubborn) == (1 if drain_seconds else 0)
+
+
+def test_a_tunnel_that_came_with_a_load_under_way_is_told_as_soon_as_it_is_served() -> None:
+    world = world_of("ab")
+    world.patience = world.scheduler._fences.patience = Patience(MAX_WAIT, drain_seconds=10)
+    joined = world.arrive("a")
+    late = world.arrive("b")
+    wait_until_overdue(world)
+    world.wait()
+    assert not world.told, "F4: it waits for a swap under way, and nothing is served"
+    world.settle()
+    assert world.told == [joined]
+    world.leave(joined)
+    world.settle()
+    assert is_served(world, late)

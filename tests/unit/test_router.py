@@ -176,6 +176,10 @@ class FakeWaiter:
         """Take a position."""
         self.heard.append(position)
 
+    def end_tunnel(self) -> None:
+        """Take note that a tunnel must end now."""
+        self.heard.append("end")
+
     def leave(self) -> None:
         """End the request."""
         self._router.leave(self.request_id)
@@ -719,3 +723,22 @@ def test_f7_fences_are_logged_shown_and_told() -> None:
     assert [(event["model"], event["seconds"], event["others"]) for event in said] == [(B, 300, "a"), (B, 0, "a")]
     assert [(news.model, news.is_raised) for news in rig.news if isinstance(news, Fenced)] == [(B, True), (B, False)]
     assert not rig.router.fences()
+
+
+def test_tunnels_that_hold_up_others_for_too_long_are_told() -> None:
+    rig = Rig(A, B)
+    rig.scheduler._fences.patience = Patience(300, drain_seconds=60)
+    busy = rig.up(A)
+    loan = rig.router.borrow(A, SwapReason.REQUEST)
+    late = rig.ask(B)
+    rig.clock.advance(300)
+    held = rig.ask(A)
+    rig.clock.advance(59)
+    assert "end" not in busy.heard
+    rig.clock.advance(1)
+    assert busy.heard[-1] == "end"
+    assert "end" not in [*late.heard, *held.heard], "nobody who waits"
+    loan.release()
+    assert busy.heard.count("end") == 1
+    rig.clock.advance(10_000)
+    assert busy.heard.count("end") == 1

@@ -12,8 +12,6 @@ from twisted.internet.error import CannotListenError
 from twisted.python.usage import UsageError
 
 from llamaswap import cli, tap
-from llamaswap.config.schema import Config, SchedulerConfig
-from llamaswap.service import not_yet
 from llamaswap.tap import Options
 
 GOOD = "models:\n  a:\n    cmd: server --port ${PORT}\n"
@@ -173,9 +171,3 @@ def test_under_twist_our_lines_replace_its_own_on_standard_output(good: str) -> 
     options.parent = cast("Any", parent)
     service = tap.makeService(options)
     assert parent["fileLogObserverFactory"](sys.stdout) is service.logs.own_lines
-
-
-def test_what_has_no_effect_yet_is_named() -> None:
-    assert not_yet(Config()) == []
-    said = not_yet(Config(scheduler=SchedulerConfig(max_drain_seconds=1)))
-    assert [line.split(" ")[0] for line in said] == ["maxDrain"]

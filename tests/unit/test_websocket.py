@@ -339,3 +339,111 @@ def test_the_end_of_the_daemon_waits_for_tunnels_but_not_for_ignored_ones(stack:
     stack.site.close_idle()
     assert ignored.is_closed
     assert not client.is_closed
+
+
+# --------------------------------------------------------------------------- closed because it is in the way
+
+CLIENT_FRAME = b"\x81\x85\x01\x02\x03\x04iemhn"  # a masked "hello"
+SERVER_FRAME = b"\x81\x05hello"
+
+
+def told(last: bytes) -> tuple[int, str]:
+    """Read a closing frame, masked with zeros or not at all."""
+    assert last[0] == 0x88
+    is_masked, size = bool(last[1] & 0x80), last[1] & 0x7F
+    content = last[2:].removeprefix(bytes(4)) if is_masked else last[2:]
+    assert len(content) == size
+    return int.from_bytes(content[:2]), content[2:].decode()
+
+
+def test_a_tunnel_in_the_way_is_closed_with_1012_on_both_sides(stack: Stack) -> None:
+    client, server = open_tunnel(stack)
+    client.send(CLIENT_FRAME)
+    server.send(SERVER_FRAME)
+    assert (server.take(), client.take()) == (CLIENT_FRAME, SERVER_FRAME)
+    stack.router.waiter.end_tunnel()
+    to_server, to_client = server.take(), client.take()
+    assert to_server[1] & 0x80, "RFC 6455: who speaks to a server masks"
+    assert not to_client[1] & 0x80
+    assert told(to_server) == told(to_client) == (1012, "another model has waited for too long")
+    stack.reactor.advance(0)
+    assert len(stack.router.ended) == 1
+    assert client.is_closed
+    assert server.is_closed
+    client.leave()
+    server.leave()
+    stack.reactor.advance(10)
+    assert not stack.reactor.getDelayedCalls()
+
+
+@pytest.mark.parametrize("cut", range(1, len(CLIENT_FRAME)))
+def test_it_is_closed_between_two_frames(stack: Stack, cut: int) -> None:
+    client, server = open_tunnel(stack)
+    client.send(CLIENT_FRAME[:cut])
+    server.send(SERVER_FRAME)
+    stack.router.waiter.end_tunnel()
+    stack.reactor.advance(1)
+    assert server.take() == CLIENT_FRAME[:cut], "not in the midst of one"
+    assert not stack.router.ended
+    client.send(CLIENT_FRAME[cut:] + CLIENT_FRAME)
+    rest = server.take()
+    assert rest.startswith(CLIENT_FRAME[cut:])
+    assert told(rest[len(CLIENT_FRAME) - cut :])[0] == 1012
+    client.send(CLIENT_FRAME)
+    server.send(SERVER_FRAME)
+    assert server.take() == b"", "nothing follows the end"
+    assert told(client.take().removeprefix(SERVER_FRAME))[0] == 1012
+    stack.reactor.advance(0)
+    assert len(stack.router.ended) == 1
+
+
+def test_a_frame_without_an_end_is_not_waited_for(stack: Stack) -> None:
+    client, server = open_tunnel(stack)
+    server.send(b"\x82\x7f" + (1 << 40).to_bytes(8) + b"x")
+    stack.router.waiter.end_tunnel()
+    stack.reactor.advance(4.9)
+    assert not stack.router.ended
+    stack.reactor.advance(0.2)
+    assert len(stack.router.ended) == 1
+    assert client.is_closed
+
+
+def test_one_that_is_being_asked_for_is_closed_when_it_is_there(stack: Stack) -> None:
+    client = stack.begin("GET", "/upstream/alpha/ws", headers=HANDSHAKE)
+    server = stack.accept()
+    stack.router.waiter.end_tunnel()
+    assert not stack.router.ended
+    server.send(SWITCH + SERVER_FRAME)
+    _, _, rest = client.take().partition(b"\r\n\r\n")
+    assert told(rest.removeprefix(SERVER_FRAME))[0] == 1012
+    stack.reactor.advance(0)
+    assert len(stack.router.ended) == 1
+
+
+def test_ordinary_requests_are_never_cut(stack: Stack) -> None:
+    for headers in ({}, HANDSHAKE):
+        client = stack.begin("GET", "/upstream/alpha/x", headers=headers)
+        server = stack.accept()
+        [(_, waiter, _)] = stack.router.entered.values()
+        waiter.end_tunnel()
+        server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+        waiter.end_tunnel()
+        stack.reactor.advance(100)
+        server.send(b"cd")
+        assert client.take().endswith(b"\r\n\r\nabcd")
+        assert not client.is_closed
+        stack.router.entered.clear()
+        server.leave()
+
+
+def test_a_tunnel_that_ends_by_itself_meanwhile_ends_once(stack: Stack) -> None:
+    client, server = open_tunnel(stack)
+    client.send(CLIENT_FRAME[:3])
+    waiter = stack.router.waiter
+    waiter.end_tunnel()
+    client.leave()
+    waiter.end_tunnel()
+    stack.reactor.advance(10)
+    server.leave()
+    assert len(stack.router.ended) == 1
+    assert not stack.reactor.getDelayedCalls()

@@ -180,6 +180,9 @@ class Client:
         self._play.expect(self.state == "waiting", f"I8: a position while {self.state}")
         self.position = position
 
+    def end_tunnel(self) -> None:
+        self._play.expect(self.state == "served", f"a tunnel that is {self.state}")
+
     def leave(self) -> None:
         was = self.state
         self.state = "over"
