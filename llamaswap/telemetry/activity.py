@@ -69,6 +69,7 @@ class Activity:
         self._packer = Packer()
         self._waiting: list[_Ended] = []
         self._unwritten = self._raw_bytes = 0
+        self._is_closed = False
         self._timer: IDelayedCall | None = None
         self._complained_mono: float | None = None
 
@@ -111,12 +112,20 @@ class Activity:
         written.addErrback(lambda failure: self._log.failure("could not write a swap", failure))
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
-        """Read from the store, where every row is that was added before.
+        """Read from the store, where every row is that was added before; their captures are known, too.
 
         Returns:
             As :meth:`~llamaswap.telemetry.store.Store.do`.
         """
         self._write()
+        if not self._unwritten:
+            return self._store.do(work)
+        # The captures of a batch are kept when it has come back, and results come in order.
+        return self._store.do(lambda _: None).addCallback(lambda _: self._read_now(work))
+
+    def _read_now(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
+        if self._is_closed:
+            raise StoreError("the store is closed")
         return self._store.do(work)
 
     def move(self, store: Store) -> None:
@@ -133,6 +142,7 @@ class Activity:
             Fires with ``None``.
         """
         self._write()
+        self._is_closed = True
         return self._store.close()
 
     def _write(self) -> None:

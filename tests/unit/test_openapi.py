@@ -15,24 +15,15 @@ from llamaswap.web.daemon import Daemon
 DOCUMENT: Final = Path(__file__).parents[2] / "doc" / "reference" / "openapi.yaml"
 OURS: Final = ("/api/", "/v1/models", "/models", "/running", "/unload", "/health", "/wol-health", "/logs")
 
-LATER: Final = {
-    "/api/hardware",
-    "/api/models/{model}/metrics",
-    "/api/performance",
-    "/api/prometheus/targets",
-    "/api/ready",
-}
-"""Paths that are described already, and have no route yet."""
+_WITHIN: Final = {("GET", "/api/models/{}/metrics"): ("GET", "/api/models/{}")}
+"""What is described by itself, and answered by the route of another path: a model's id may hold slashes."""
 
 
 def documented() -> set[tuple[str, str]]:
     """Give the methods and paths of the document, names of parameters left out."""
     paths = yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))["paths"]
     return {
-        (method.upper(), re.sub(r"{\w+}", "{}", path))
-        for path, operations in paths.items()
-        for method in operations
-        if path not in LATER
+        (method.upper(), re.sub(r"{\w+}", "{}", path)) for path, operations in paths.items() for method in operations
     }
 
 
@@ -48,10 +39,9 @@ def registered() -> set[tuple[str, str]]:
 
 
 def test_every_route_is_described() -> None:
-    later = {re.sub(r"{\w+}", "{}", path) for path in LATER}
-    missing = {(method, path) for method, path in registered() - documented() if path not in later}
+    missing = registered() - documented()
     assert not missing, f"doc/reference/openapi.yaml lacks {sorted(missing)}"
 
 
 def test_what_is_described_is_a_route() -> None:
-    assert not documented() - registered()
+    assert not {_WITHIN.get(operation, operation) for operation in documented()} - registered()

@@ -405,6 +405,46 @@ def test_who_reads_finds_every_row() -> None:
     assert not office.clock.getDelayedCalls()
 
 
+class LateWorker(InlineWorker):
+    """Works at once, and delivers results in order when it is told to: as a thread that is ahead of the reactor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.results: list[tuple[Deferred[Any], Any]] = []
+
+    def do(self, work: Callable[[], Any]) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+        self.results.append((done, work()))
+        return done
+
+    def deliver(self) -> None:
+        while self.results:
+            done, result = self.results.pop(0)
+            done.callback(result)
+
+
+def test_who_reads_a_row_knows_of_its_capture() -> None:
+    office = Office()
+    worker = LateWorker()
+    office.activity.move(Store("", worker))
+    office.activity.add(ROW, capture, 8)
+    found = office.activity.read(lambda connection: [i in office.activity.captures for i in page(connection)])
+    worker.deliver()
+    assert success_of(found) == [True]
+
+
+def test_who_reads_while_the_store_is_closed_is_told() -> None:
+    office = Office()
+    worker = LateWorker()
+    office.activity.move(Store("", worker))
+    office.activity.add(ROW)
+    found = office.activity.read(page)
+    closed = office.activity.close()
+    worker.deliver()
+    failure_of(found, StoreError)
+    success_of(closed)
+
+
 def test_memory_keeps_the_newest_and_a_file_keeps_all(tmp_path: Path) -> None:
     for path, ids in (("", [3, 2]), (str(tmp_path / "s.db"), [3, 2, 1])):
         office = Office(path, keep=2)

@@ -291,7 +291,7 @@ def test_a_stream_without_chunks_is_read(stack: Stack) -> None:
     assert row(stack)["tokens"] == KNOWN
 
 
-def test_a_long_stream_is_read_in_batches_and_not_held(stack: Stack) -> None:
+def test_d8_a_long_stream_is_read_in_batches_and_not_held(stack: Stack) -> None:
     stack = stack_of(capture_buffer_mib=0)
     stack.post_json(CHAT, {"model": "a"})
     server = stack.accept()
@@ -437,7 +437,7 @@ def test_a_body_beyond_the_buffer_is_not_kept() -> None:
     assert (kept["req_body"], kept["resp_body"]) == (None, None)
 
 
-def test_a_long_body_is_let_go_when_it_is_sent(stack: Stack) -> None:
+def test_d8_a_long_body_is_let_go_when_it_is_sent(stack: Stack) -> None:
     stack.post_json(CHAT, {"model": "a", "x": "y" * 70_000})
     [exchange] = stack.daemon.observers.ledger.exchanges()
     assert exchange.passage.body == b""
