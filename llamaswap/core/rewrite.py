@@ -187,15 +187,20 @@ class Patch:
 
 def _decode_mended(decoder: Decoder[T], body: bytes) -> T:
     """Decode once more, with unpaired surrogates replaced: JSON allows them, the decoder does not."""
-    # Walking from escape to escape takes its time: not for a body in which nothing can be mended.
-    is_hopeless = _SURROGATE.search(body) is None
-    mended = body if is_hopeless else _ESCAPE.sub(lambda found: rb"\ufffd" if found[2] else found[0], body)
     try:
-        return decoder.decode(mended)
+        return decoder.decode(_mended(body))
     except ValidationError:
         raise
     except (ValueError, RecursionError):
         raise InvalidJSONError from None
+
+
+def _mended(body: bytes) -> bytes:
+    """Give a body without unpaired surrogates."""
+    # Walking from escape to escape takes its time: not for a body in which nothing can be mended.
+    if _SURROGATE.search(body) is None:
+        return body
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[2] else found[0], body)
 
 
 def _is_repeated(body: bytes) -> bool:
@@ -210,7 +215,7 @@ def _is_repeated(body: bytes) -> bool:
 def _first_model(body: bytes) -> str:
     """Find the first of several top-level members ``model``, at the price of decoding everything."""
     try:
-        members = loads(body, object_pairs_hook=list, parse_int=str, parse_float=str)
+        members = loads(_mended(body), object_pairs_hook=list, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
         raise InvalidJSONError from None
     first = next((value for key, value in members if key == PROTECTED), None)

@@ -72,7 +72,7 @@ class Feed:
     def join(self, client: EventClient) -> None:
         """Tell a client how things are, and from now on what happens."""
         first = self._first_messages(client.kinds)
-        self._queue_told = b""  # it may be another than the others were told
+        self._queue_told, self._counts = b"", None  # what it is told may be another than the others were told
         if self._has_ended:
             client.send(first)
             client.end()
@@ -119,6 +119,7 @@ class Feed:
         if Kind.LOG not in self._wanted:
             for log in self._logs.values():
                 log.leave()
+        self._forget_unwanted()
         if self._clients and not self._subscriptions:
             self._subscribe()
         elif not self._clients and self._subscriptions:
@@ -143,13 +144,20 @@ class Feed:
         ]
 
     def _rest(self) -> None:
-        """Forget what would have been told."""
+        """Wake up no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._due.clear()
-        self._reloads, self._swaps, self._counts = [], [], None
-        self._requests.forget()
+
+    def _forget_unwanted(self) -> None:
+        """Keep nothing for a client to come: what it is told first is all there is."""
+        if Kind.IN_FLIGHT not in self._wanted:
+            self._requests.forget()
+        if Kind.RELOAD not in self._wanted:
+            self._reloads = []
+        if Kind.SWAP not in self._wanted:
+            self._swaps = []
 
     # ----------------------------------------------------------------- news
 

@@ -380,6 +380,21 @@ def test_counts_of_models_follow_within_a_second(stack: Stack) -> None:
     assert reader.take() == []  # as before
 
 
+def test_who_joins_between_two_rounds_is_told_when_all_is_as_before(stack: Stack) -> None:
+    first = Reader(stack, "?topics=models")
+    stack.post_json(CHAT, {"model": "a"}).leave()
+    stack.reactor.advance(SECOND)
+    first.take()
+    stack.router.counts["a"] = (1, 0)
+    client = stack.post_json(CHAT, {"model": "a"})
+    second = Reader(stack, "?topics=models")
+    assert second.first[0][1][0]["queued"] == 1
+    stack.router.counts["a"] = (0, 0)
+    client.leave()
+    stack.reactor.advance(SECOND)
+    assert [data[0]["queued"] for _, data in second.take()] == [0]
+
+
 # --------------------------------------------------------------------------- logs
 
 
@@ -591,6 +606,26 @@ def test_nothing_is_left_of_clients_that_left(stack: Stack) -> None:
     become(stack, A, ProcessState.STOPPED)
     assert timers(stack) == []
     assert logs_of(Reader(stack, "?topics=logs").first).endswith("x\ny\n")
+
+
+def test_nothing_is_kept_for_who_comes_later(stack: Stack) -> None:
+    other = Reader(stack, "?topics=models")
+    for _ in range(2):
+        reader = Reader(stack, "?topics=inflight,swaps,config")
+        stack.post_json(CHAT, {"model": "a"})
+        stack.reactor.advance(0.3)
+        stack.post_json(CHAT, {"model": "a"}).leave()
+        publish(stack, SwapChanged({"swap_id": 1}))
+        publish(stack, ReloadChanged({}))
+        reader.end.leave()
+        requests = app_feed(stack)._requests
+        assert (requests._changed, requests._told) == ({}, {})
+    late = Reader(stack, "?topics=inflight,swaps,config")
+    publish(stack, SwapChanged({"swap_id": 2}))
+    publish(stack, ReloadChanged({"serial": 2}))
+    stack.reactor.advance(1)
+    assert late.take() == [("reload", {"serial": 2}), ("swap", {"swap_id": 2})]
+    other.end.leave()
 
 
 def test_nothing_is_made_that_nobody_wants(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
