@@ -80,6 +80,7 @@ class Feed:
         client.make_snapshot = self._requests.snapshot
         self._clients.append(client)
         self._follow()
+        self._look_again()
         client.send(first)
 
     def leave(self, client: EventClient) -> None:
@@ -277,16 +278,20 @@ class Feed:
         else:
             for change in changes:
                 self._tell(Kind.IN_FLIGHT, change.data, change.number)
-        if self._ledger.listed():
-            self._mark(Kind.IN_FLIGHT, self._requests.next_scan_mono - self._clock.seconds())
+        self._look_again()
 
     def _tell_queue(self) -> None:
         for data in self._queue_messages():
             if data != self._queue_told:
                 self._queue_told = data
                 self._tell(Kind.QUEUE, data)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Look soon for what makes no news of its own, as long as there are requests."""
         if self._ledger.listed():
-            self._mark(Kind.QUEUE)
+            self._mark(Kind.IN_FLIGHT, max(0.0, self._requests.next_scan_mono - self._clock.seconds()))
+            self._mark(Kind.QUEUE, _SPACING_SECONDS[Kind.QUEUE])
 
     def _statuses(self) -> list[dict[str, Any]]:
         return model_statuses(self._daemon.config, self._daemon.router)

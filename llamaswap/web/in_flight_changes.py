@@ -61,7 +61,10 @@ class InFlightChanges:
         """Make the message that lists all requests, the oldest first."""
         listed = self._ledger.listed()
         for exchange in listed:
-            self._told.setdefault(exchange.id, self._figures(exchange))
+            figures = self._figures(exchange)
+            if self._told.setdefault(exchange.id, figures) != figures:
+                # The others are to hear it, too: even if it is as they know it again by then, this one must.
+                self._changed.setdefault(exchange.id, exchange)
         entries = [self._entry(exchange) for exchange in listed]
         return message(Kind.IN_FLIGHT, {"operation": "snapshot", "requests": entries, "total": len(entries)})
 

@@ -359,6 +359,28 @@ def test_who_comes_later_is_told_of_all_requests(stack: Stack) -> None:
     assert [data["operation"] for _, data in first.take()] == ["upsert", "remove"]
 
 
+def test_who_comes_first_is_told_how_a_request_goes_on_that_was_there_before(stack: Stack) -> None:
+    stack.post_json(CHAT, {"model": "a"})
+    reader = Reader(stack, "?topics=inflight")
+    for state, phase in ((ProcessState.STARTING, "load"), (ProcessState.STOPPED, "queue")):
+        stack.router.states["a"] = state
+        stack.reactor.advance(0.5)
+        assert [data["request"]["phase"] for _, data in reader.take()] == [phase]
+
+
+def test_who_joins_between_two_looks_is_told_when_a_request_is_as_before(stack: Stack) -> None:
+    first = Reader(stack, "?topics=inflight")
+    stack.post_json(CHAT, {"model": "a"})
+    stack.reactor.advance(0)
+    stack.router.states["a"] = ProcessState.STARTING
+    second = Reader(stack, "?topics=inflight")
+    assert second.first[0][1]["requests"][0]["phase"] == "load"
+    stack.router.states["a"] = ProcessState.STOPPED
+    stack.reactor.advance(0.5)
+    for reader in (first, second):
+        assert reader.take()[-1][1]["request"]["phase"] == "queue"
+
+
 def test_too_many_changes_become_one_list(stack: Stack) -> None:
     reader = Reader(stack, "?topics=inflight")
     for _ in range(129):
@@ -615,16 +637,17 @@ def test_nothing_is_kept_for_who_comes_later(stack: Stack) -> None:
         stack.post_json(CHAT, {"model": "a"})
         stack.reactor.advance(0.3)
         stack.post_json(CHAT, {"model": "a"}).leave()
-        publish(stack, SwapChanged({"swap_id": 1}))
+        publish(stack, SwapChanged({"swap_id": 1, "outcome": None}))
         publish(stack, ReloadChanged({}))
         reader.end.leave()
         requests = app_feed(stack)._requests
         assert (requests._changed, requests._told) == ({}, {})
     late = Reader(stack, "?topics=inflight,swaps,config")
-    publish(stack, SwapChanged({"swap_id": 2}))
+    swap = {"swap_id": 2, "outcome": None}
+    publish(stack, SwapChanged(swap))
     publish(stack, ReloadChanged({"serial": 2}))
     stack.reactor.advance(1)
-    assert late.take() == [("reload", {"serial": 2}), ("swap", {"swap_id": 2})]
+    assert late.take() == [("reload", {"serial": 2}), ("swap", swap)]
     other.end.leave()
 
 
