@@ -17,6 +17,7 @@ from tests.unit.machine_fakes import (
     UNKNOWN,
     FakeCard,
     FakeNVML,
+    NVMLError,
 )
 
 
@@ -165,6 +166,14 @@ def test_a_lost_device_is_missing_until_it_comes_back(error: int) -> None:
     lost.raises.clear()
     assert seen(20) == [0, 1]
     assert nvml.inits == nvml.shutdowns + 1
+
+
+def test_a_device_that_does_not_even_say_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> str:
+        raise NVMLError(LOST)
+
+    monkeypatch.setattr(FakeNVML, "nvmlDeviceGetName", refuse)
+    assert only(FakeCard(0)).identity.name == ""
 
 
 def test_all_devices_lost() -> None:

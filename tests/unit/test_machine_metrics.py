@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +17,8 @@ from llamaswap.config.schema import PerformanceConfig
 from llamaswap.telemetry.daemon_metrics import register_daemon
 from llamaswap.telemetry.gpu import GPUError
 from llamaswap.telemetry.machine_metrics import MachineCollector
-from tests.unit.machine_fakes import RTX, Sampling, gpu
+from llamaswap.telemetry.samples import MemoryLimit
+from tests.unit.machine_fakes import RTX, Sampling, gpu, system_sample
 
 REFERENCE = r"""
 # TYPE llamaswap_cpu_util_percent gauge
@@ -109,6 +112,22 @@ def test_devices_come_in_the_order_of_their_numbers(sampling: Sampling) -> None:
     sampling.monitor.start()
     _, samples = shown(sampling)["llamaswap_gpu_util_percent"]
     assert [dict(labels)["id"] for _, labels, _ in samples] == [str(index) for index in range(11)]
+
+
+def test_the_limit_of_a_container_is_told_beside_the_memory_of_its_host(
+    sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = replace(system_sample(), memory_limit=MemoryLimit(8 << 30, (1 << 30) + 1))
+    monkeypatch.setattr(sampling.host, "read", lambda: limited)
+    sampling.monitor.start()
+    found = shown(sampling)
+    values = {name: samples[0][2] for name, (_, samples) in found.items() if name.startswith("llamaswap_cgroup")}
+    assert values == {
+        "llamaswap_cgroup_memory_limit_bytes": 8 << 30,
+        "llamaswap_cgroup_memory_used_bytes": (1 << 30) + 1,
+    }
+    document = json.loads(sampling.monitor.history(0)[0][0])
+    assert (document["cgroup_mem_limit_mb"], document["cgroup_mem_used_mb"]) == (8192, 1024)
 
 
 def test_what_is_out_of_date_is_left_out_and_its_age_is_told(sampling: Sampling) -> None:
