@@ -1,4 +1,4 @@
-"""What each module of the package imports, read from its source without running it."""
+"""What each module of the package imports and calls, read from its source without running it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,16 @@ SOURCES: Final = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))
 
 
 @cache
-def tree_of(module: str) -> ast.Module:
-    """Parse a module of the package."""
-    return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
+def nodes_of(module: str) -> tuple[ast.AST, ...]:
+    """Parse a module of the package, once for all who ask."""
+    return tuple(ast.walk(ast.parse(SOURCES[module].read_text(encoding="utf-8"))))
+
+
+@cache
+def calls_of(module: str) -> frozenset[str]:
+    """Give the names of all methods that a module calls on anything."""
+    calls = (node.func for node in nodes_of(module) if isinstance(node, ast.Call))
+    return frozenset(called.attr for called in calls if isinstance(called, ast.Attribute))
 
 
 @cache
@@ -36,7 +43,7 @@ def imports_of(module: str) -> frozenset[str]:
 
 
 def _imports_of(module: str) -> Iterator[str]:
-    for node in ast.walk(tree_of(module)):
+    for node in nodes_of(module):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

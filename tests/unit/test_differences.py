@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-TESTS: Final = Path(__file__).parents[1]
+from tests.named import names_of_tests
+
 DIFFERENCES: Final = {f"D{number}" for number in range(1, 20)}
 VECTORS: Final = {f"V{number}" for number in range(1, 70)}
 
 _NAMED: Final = re.compile(r"test_((?:[dv]\d{1,2}_)+)")
-
-
-def names_of() -> Iterator[str]:
-    """Give the name of every test there is."""
-    for path in sorted(TESTS.glob("*/test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                yield node.name
 
 
 def named_in(name: str) -> set[str]:
@@ -33,23 +23,23 @@ def named_in(name: str) -> set[str]:
 
 
 @cache
-def tested() -> frozenset[str]:
+def covered() -> frozenset[str]:
     """Give what all names name."""
-    return frozenset().union(*map(named_in, names_of()))
+    return frozenset().union(*(named_in(name) for _, name in names_of_tests()))
 
 
 def test_every_difference_has_a_test() -> None:
-    missing = DIFFERENCES - tested()
+    missing = DIFFERENCES - covered()
     assert not missing, f"no test named test_dNN_... for {sorted(missing)}"
 
 
 def test_every_vector_has_a_test() -> None:
-    missing = VECTORS - tested()
+    missing = VECTORS - covered()
     assert not missing, f"no test named test_vNN_... for {sorted(missing)}"
 
 
 def test_what_is_named_exists() -> None:
-    assert tested() <= DIFFERENCES | VECTORS
+    assert covered() <= DIFFERENCES | VECTORS
 
 
 @pytest.mark.parametrize(

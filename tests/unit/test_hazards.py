@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-TESTS: Final = Path(__file__).parents[1]
+from tests.named import TESTS, names_of_tests, sources
+
 HAZARDS: Final = [f"H{number:02}" for number in range(1, 99)]
 
 CANNOT: Final = "Cannot occur here"
@@ -42,21 +41,13 @@ def entries() -> dict[str, dict[str, tuple[str, str]]]:
     return found
 
 
-def _test_functions(text: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-            yield node
-
-
 @cache
-def tested() -> dict[str, list[str]]:
+def covered() -> dict[str, list[str]]:
     """Give the tests that name a hazard, by hazard."""
     found: dict[str, list[str]] = {}
-    for folder in ("unit", "integration"):
-        for path in sorted((TESTS / folder).glob("test_*.py")):
-            for function in _test_functions(path.read_text(encoding="utf-8")):
-                for hazard in hazards_in(function.name):
-                    found.setdefault(hazard, []).append(f"{path.name}::{function.name}")
+    for path, name in names_of_tests():
+        for hazard in hazards_in(name) if path.parent.name in {"unit", "integration"} else []:
+            found.setdefault(hazard, []).append(f"{path.name}::{name}")
     return found
 
 
@@ -78,17 +69,17 @@ def verdict(hazard: str, tests: list[str], places: set[str]) -> str:
     return ""
 
 
-@pytest.mark.parametrize("hazard", HAZARDS)
-def test_hazard_is_tested_or_explained(hazard: str) -> None:
-    places = {section for section, found in entries().items() if hazard in found}
-    wrong = verdict(hazard, tested().get(hazard, []), places)
+def test_each_hazard_is_tested_or_explained() -> None:
+    places = {hazard: {section for section, found in entries().items() if hazard in found} for hazard in HAZARDS}
+    verdicts = [verdict(hazard, covered().get(hazard, []), places[hazard]) for hazard in HAZARDS]
+    wrong = "\n".join(filter(None, verdicts))
     if wrong:
         pytest.fail(wrong, pytrace=False)
 
 
 def test_what_is_named_is_a_hazard() -> None:
     assert entries().keys() == {CANNOT, LATER, IN_PART}
-    named = {*tested(), *(hazard for section in entries().values() for hazard in section)}
+    named = {*covered(), *(hazard for section in entries().values() for hazard in section)}
     assert named <= set(HAZARDS)
 
 
@@ -99,12 +90,14 @@ def test_what_is_to_come_names_the_issue_that_brings_it() -> None:
 
 def test_no_test_of_a_hazard_is_excused() -> None:
     marks = {
-        f"{path.name}::{function.name} ({mark.attr})"
-        for path in sorted(TESTS.glob("*/test_*.py"))
-        for function in _test_functions(path.read_text(encoding="utf-8"))
-        for decorator in function.decorator_list
+        f"{path.name}::{node.name} ({mark.attr})"
+        for path, text in sources().items()
+        if any(f"mark.{excuse}" in text for excuse in _EXCUSES)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and hazards_in(node.name)
+        for decorator in node.decorator_list
         for mark in ast.walk(decorator)
-        if hazards_in(function.name) and isinstance(mark, ast.Attribute) and mark.attr in _EXCUSES
+        if isinstance(mark, ast.Attribute) and mark.attr in _EXCUSES
     }
     assert not marks
 
