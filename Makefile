@@ -62,7 +62,7 @@ run: $(VENV)/.run
 
 test: $(VENV)/.test
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m ""
+	$(BIN)/coverage run -m pytest -m "" --hypothesis-profile=thorough
 
 MINUTES ?= 20
 

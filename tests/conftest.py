@@ -3,18 +3,60 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
+import os
+import time
 from collections.abc import Iterator
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 import pytest
 import pytest_twisted
+from _pytest import unittest
+from hypothesis import settings
 from twisted.internet import error, process
 from twisted.internet.base import DelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+# The examples of each property: few in every run, many in `make test`.
+settings.register_profile("quick", parent=settings.default, max_examples=20)
+settings.register_profile("thorough", parent=settings.default, max_examples=100)
+settings.load_profile("quick")
+
+# pytest reads Twisted's version out of its metadata before each test.
+unittest._get_twisted_version = cache(unittest._get_twisted_version)
+
+HANG_SECONDS: Final = 120
+_WATCH_SECONDS: Final = 30
+
+
+class HangWatch:
+    """Shows where a test hangs, as pytest's ``faulthandler_timeout`` does, but not with one thread for each test."""
+
+    def __init__(self) -> None:
+        self._stderr = os.dup(2)
+        self._begun_mono = 0.0
+
+    def pytest_runtest_logstart(self) -> None:
+        """Watch from now on, unless that has begun lately: this test has a little less time then."""
+        now_mono = time.monotonic()
+        if now_mono - self._begun_mono > _WATCH_SECONDS:
+            self._begun_mono = now_mono
+            faulthandler.dump_traceback_later(HANG_SECONDS + _WATCH_SECONDS, file=self._stderr)
+
+    def pytest_unconfigure(self) -> None:
+        """Watch no more."""
+        faulthandler.cancel_dump_traceback_later()
+        os.close(self._stderr)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch the tests, while standard error is not captured yet."""
+    config.pluginmanager.register(HangWatch())
 
 
 @implementer(ILogObserver)

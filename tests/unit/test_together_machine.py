@@ -39,7 +39,6 @@ class TogetherMachine(RuleBasedStateMachine):
 
 TestTogetherMachine = TogetherMachine.TestCase
 TestTogetherMachine.settings = settings(
-    max_examples=30,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],

@@ -36,7 +36,6 @@ class UpstreamMachine(RuleBasedStateMachine):
 
 TestUpstreamMachine = UpstreamMachine.TestCase
 TestUpstreamMachine.settings = settings(
-    max_examples=50,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
