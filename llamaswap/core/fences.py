@@ -18,9 +18,9 @@ from llamaswap.core.book import RequestBook
 from llamaswap.core.messages import EndTunnel, Fenced
 from llamaswap.core.patience import ENDLESS, Patience
 from llamaswap.core.rules import Rules
-from llamaswap.core.running import Running
 from llamaswap.core.swaps import ActiveSwap
 from llamaswap.core.values import Evict, ModelId, PlanView, ProcessState, RequestId, SwapId
+from llamaswap.core.views import Sight
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,6 @@ class Fences:
     Args:
         rules: Those in force; only read, as everything here.
         swaps: The active ones.
-        running: What is up.
         book: Who waits.
 
     Attributes:
@@ -54,12 +53,11 @@ class Fences:
         standing: By model.
     """
 
-    def __init__(self, rules: Rules, swaps: Mapping[SwapId, ActiveSwap], running: Running, book: RequestBook) -> None:
+    def __init__(self, rules: Rules, swaps: Mapping[SwapId, ActiveSwap], book: RequestBook) -> None:
         self.patience: Patience = ENDLESS
         self.standing: dict[ModelId, Fence] = {}
         self._rules = rules
         self._swaps = swaps
-        self._running = running
         self._book = book
 
     # ----------------------------------------------------------------- questions
@@ -68,10 +66,10 @@ class Fences:
         """Give the model for which this one is to stop; ``None`` = no fence is in its way."""
         return next((fence.model for fence in self.standing.values() if model in fence.holds), None)
 
-    def against(self, target: ModelId, evict: frozenset[ModelId], now: float) -> ModelId | None:
+    def against(self, target: ModelId, evict: frozenset[ModelId], view: PlanView) -> ModelId | None:
         """Give the model whose turn a swap would spoil: it would be stopped, or would have to undo the swap."""
         for model in self.standing:
-            if model != target and (model in evict or self._undoes(model, target, now)):
+            if model != target and (model in evict or self._undoes(model, target, view)):
                 return model
         return None
 
@@ -90,16 +88,17 @@ class Fences:
             del self.standing[fence.model]
         return [Fenced(fence.model, now - fence.since_mono, fence.holds, is_raised=False) for fence in gone]
 
-    def update(self, now: float) -> list[Fenced]:
+    def update(self, sight: Sight) -> list[Fenced]:
         """Ask anew who has to stop for whom, and raise a fence for everybody whose turn it has become.
 
         What has to stop changes with what runs: of two that have come to be in each other's way the
         older one stays.
         """
+        now = sight.now
         changes: list[Fenced] = []
         before, self.standing = self.standing, {}
         for fence in before.values():
-            holds = self._room_for(fence.model, now)
+            holds = self._room_for(fence.model, sight.view)
             if holds is None:
                 changes.append(Fenced(fence.model, now - fence.since_mono, fence.holds, is_raised=False))
             else:
@@ -107,7 +106,7 @@ class Fences:
         due = {model: due_mono for model, due_mono in self._due().items() if due_mono <= now}
         facts = self._rules.facts
         for model in sorted(due.keys() - self.standing, key=lambda m: (due[m], -facts[m].priority, m)):
-            holds = self._room_for(model, now)
+            holds = self._room_for(model, sight.view)
             if holds is not None:
                 self.standing[model] = Fence(model, now, holds)
                 waited_seconds = now - due[model] + self.patience.seconds(model)
@@ -127,15 +126,15 @@ class Fences:
     def _drained_mono(self, fence: Fence) -> float:
         return fence.since_mono + (self.patience.drain_seconds or inf)
 
-    def _room_for(self, model: ModelId, now: float) -> frozenset[ModelId] | None:
+    def _room_for(self, model: ModelId, view: PlanView) -> frozenset[ModelId] | None:
         """Say who must stop for a model; ``None`` = it is in the way of a fence, or the planner has other plans."""
-        holds = self._evicted(model, self._view(now))
+        holds = self._evicted(model, view)
         if holds is None:
             return None
         is_in_the_way = any(
             not (holds | {model}).isdisjoint(fence.holds | {fence.model})
-            or self._undoes(model, fence.model, now)
-            or self._undoes(fence.model, model, now)
+            or self._undoes(model, fence.model, view)
+            or self._undoes(fence.model, model, view)
             for fence in self.standing.values()
         )
         return None if is_in_the_way else holds
@@ -147,9 +146,8 @@ class Fences:
             oldest[request.model] = min(request.admitted_mono, oldest.get(request.model, inf))
         return {model: mono + self.patience.seconds(model) for model, mono in oldest.items()}
 
-    def _undoes(self, model: ModelId, other: ModelId, now: float) -> bool:
+    def _undoes(self, model: ModelId, other: ModelId, view: PlanView) -> bool:
         """Say whether a model would have to stop another one that ran."""
-        view = self._view(now)
         running = tuple(sorted({*view.running, other}))
         return other in (self._evicted(model, replace(view, running=running)) or ())
 
@@ -162,6 +160,3 @@ class Fences:
         except Exception:  # noqa: BLE001 - it is asked again for the request itself, and shown then
             return None
         return decision.models if isinstance(decision, Evict) else None
-
-    def _view(self, now: float) -> PlanView:
-        return self._running.view(now, self._rules.facts, self._book)

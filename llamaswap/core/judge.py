@@ -18,6 +18,7 @@ from llamaswap.core.rules import Rules
 from llamaswap.core.running import Running
 from llamaswap.core.swaps import ActiveSwap
 from llamaswap.core.values import Decision, ModelId, PlanView, SwapId
+from llamaswap.core.views import Sight
 from llamaswap.errors import (
     ConcurrencyLimitError,
     LlamaSwapError,
@@ -125,22 +126,26 @@ class Judge:
         """Show everything to planners."""
         return self._running.view(now, self._rules.facts, self._book)
 
+    def sight(self, now: float) -> Sight:
+        """Give the same for several looks between which nothing changes."""
+        return Sight(now, self.view)
+
     def swap_to(self, model: ModelId) -> ActiveSwap | None:
         """Find the active swap that starts a model."""
         return next((swap for swap in self._swaps.values() if swap.target == model), None)
 
-    def look(self, model: ModelId, now: float) -> Verdict:
+    def look(self, model: ModelId, sight: Sight) -> Verdict:
         """Say what is possible for a request of a configured model."""
         verdict = self._known(model)
         if verdict is not None:
             return verdict
         try:
-            decision = self._rules.planner.plan(self.view(now), model)
+            decision = self._rules.planner.plan(sight.view, model)
         except Exception as fault:  # noqa: BLE001 - a stranger's planner may raise anything; it is shown, not hidden
             return Verdict(Way.REFUSE, fault=fault)
         match decision:
             case values.Evict():
-                return self._weigh(model, decision, now)
+                return self._weigh(model, decision, sight.view)
             case values.Wait():
                 return Verdict(Way.WAIT, decision=decision)
             case values.Refuse():
@@ -159,14 +164,14 @@ class Judge:
         is_leaving = swap is not None or self._departures.holds(model)
         return Verdict(Way.WAIT, Why.UNLOADING, (model,)) if is_leaving else None
 
-    def _weigh(self, model: ModelId, decision: values.Evict, now: float) -> Verdict:
+    def _weigh(self, model: ModelId, decision: values.Evict, view: PlanView) -> Verdict:
         evict = decision.models
         colliding = tuple(swap.target for swap in self._swaps.values() if swap.collides(model, evict))
         if colliding:
             return Verdict(Way.WAIT, Why.SWAP, colliding, decision)
         if not evict and model in self._running.up:
             return Verdict(Way.SERVE, decision=decision)
-        before = self._fences.against(model, evict, now)
+        before = self._fences.against(model, evict, view)
         if before is not None:
             return Verdict(Way.WAIT, Why.FENCE, (before,), decision)
         busy = tuple(sorted(victim for victim in evict if self._book.in_flight(victim)))

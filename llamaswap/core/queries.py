@@ -83,10 +83,11 @@ class Queries:
             for request in swap.waiters.values():
                 yield self._waiting(request, None, why, models, text)
         verdicts: dict[ModelId, Verdict] = {}
+        sight = self._judge.sight(now)
         for position, request in enumerate(self._book.queue, 1):
             verdict = verdicts.get(request.model)
             if verdict is None:
-                verdict = verdicts[request.model] = self._judge.look(request.model, now)
+                verdict = verdicts[request.model] = self._judge.look(request.model, sight)
             yield self._waiting(request, position, verdict.why, verdict.models, _obstacle(verdict, self._book))
 
     def _waiting(
@@ -105,7 +106,7 @@ class Queries:
         refusal = self._judge.refusal(model, now)
         if refusal is not None:
             return WhatIf(Choice.REFUSE, explanation=refusal.message, retry_after_seconds=refusal.retry_after_seconds)
-        return _in_words(model, self._judge.look(model, now), self._book, self._rules.facts)
+        return _in_words(model, self._judge.look(model, self._judge.sight(now)), self._book, self._rules.facts)
 
 
 def _progress(swap: ActiveSwap) -> tuple[Why, tuple[ModelId, ...], str]:

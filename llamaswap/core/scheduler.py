@@ -57,7 +57,7 @@ from llamaswap.core.rules import Rules
 from llamaswap.core.running import Running
 from llamaswap.core.swaps import ActiveSwap
 from llamaswap.core.values import Evict, ModelFacts, ModelId, RequestId, StopReason, SwapId, SwapReason, UnloadId
-from llamaswap.core.views import forbidden_idle
+from llamaswap.core.views import Sight, forbidden_idle
 from llamaswap.errors import (
     LlamaSwapError,
     ModelNotFoundError,
@@ -98,7 +98,7 @@ class Scheduler:
         self._departures = Departures()
         self._running = Running(self._swaps, self._departures)
         self._up = self._running.up
-        self._fences = Fences(self._rules, self._swaps, self._running, self._book)
+        self._fences = Fences(self._rules, self._swaps, self._book)
         self._fences.patience = patience
         self._judge = Judge(self._rules, self._swaps, self._departures, self._running, self._book, self._fences)
         self.queries = Queries(self._rules, self._swaps, self._running, self._book, self._judge, self._fences)
@@ -164,7 +164,7 @@ class Scheduler:
         if model in self._clear:
             return [self._serve(request)]
         commands: list[Command] = []
-        if not self._try(request, event.at_mono, commands):
+        if not self._try(request, self._judge.sight(event.at_mono), commands):
             self._book.enqueue(request)
             commands += self._positions()
             commands += self._wake(event.at_mono + self._fences.patience.seconds(model))
@@ -255,9 +255,7 @@ class Scheduler:
         return self._review(event.at_mono)
 
     def _exited_by_itself(self, event: ProcessExited) -> list[Command]:
-        if event.model not in self._rules.facts:
-            return []
-        if not self._running.exited(event.model, event.generation):
+        if event.model not in self._rules.facts or not self._running.exited(event.model, event.generation):
             return []
         self._clear.clear()
         return self._review(event.at_mono)
@@ -325,9 +323,9 @@ class Scheduler:
 
     # ----------------------------------------------------------------- decisions
 
-    def _try(self, request: Request, now: float, commands: list[Command]) -> bool:
+    def _try(self, request: Request, sight: Sight, commands: list[Command]) -> bool:
         """Serve, join, swap or refuse if that is possible now; ``False`` = it has to wait."""
-        verdict = self._judge.look(request.model, now)
+        verdict = self._judge.look(request.model, sight)
         match verdict.way:
             case Way.JOIN:
                 self._swap_to[request.model].waiters[request.id] = request
@@ -335,7 +333,7 @@ class Scheduler:
                 self._clear.add(request.model)
                 commands.append(self._serve(request))
             case Way.START:
-                commands += self._begin_swap(request, verdict.evict(), now)
+                commands += self._begin_swap(request, verdict.evict(), sight.now)
             case Way.REFUSE:
                 commands += [*verdict.complaints(), *self._refuse_all([request], verdict.refusal())]
             case Way.WAIT:
@@ -362,7 +360,7 @@ class Scheduler:
             return []
         commands: list[Command] = []
         while True:
-            commands += [*self._fences.lift(now), *self._fences.update(now)]
+            commands += [*self._fences.lift(now), *self._fences.update(self._judge.sight(now))]
             for fence in self._fences.standing.values():
                 self._clear -= fence.holds
             commands += self._walk(now)
@@ -378,11 +376,13 @@ class Scheduler:
         done: set[RequestId] = set()
         # Within one walk things only get scarcer, so a model that was blocked once stays blocked.
         blocked: set[ModelId] = set()
+        sight = self._judge.sight(now)
         for request in sorted(self._book.queue, key=lambda r: r.model not in self._fences.standing):
-            if request.model in blocked or not self._try(request, now, commands):
+            if request.model in blocked or not self._try(request, sight, commands):
                 blocked.add(request.model)
             else:
                 done.add(request.id)
+                sight = self._judge.sight(now)
         self._book.take_waiting(lambda r: r.id in done)
         return commands
 

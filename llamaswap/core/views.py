@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -31,6 +31,32 @@ class Moment:
     up: Mapping[ModelId, Up]
     generation: Mapping[ModelId, Generation]
     swaps: Iterable[ActiveSwap]
+
+
+class Sight:
+    """What planners are shown at one moment: made when somebody asks for it, and once.
+
+    Args:
+        now: Monotonic seconds.
+        make: Makes it.
+
+    Attributes:
+        now: As given.
+    """
+
+    __slots__ = ("_make", "_view", "now")
+
+    def __init__(self, now: float, make: Callable[[float], PlanView]) -> None:
+        self.now = now
+        self._make = make
+        self._view: PlanView | None = None
+
+    @property
+    def view(self) -> PlanView:
+        """Everything, as it was when this was first asked for; to be forgotten when anything changes."""
+        if self._view is None:
+            self._view = self._make(self.now)
+        return self._view
 
 
 def plan_view(moment: Moment, book: RequestBook) -> PlanView:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from unittest import mock
 
 import pytest
 
@@ -308,6 +309,25 @@ def test_swaps_that_its_model_would_have_to_undo_do_not_start() -> None:
     world.leave(busy)
     assert [run.command.model for run in world.swaps.values()] == [D]
     assert isinstance(next(iter(world.swaps.values())).command, Swap)
+
+
+@pytest.mark.parametrize("look", ["review", "queue"])
+def test_many_who_are_overdue_are_looked_at_in_one_view(look: str) -> None:
+    """A view costs as much as the queue is long: one for each model would hold up everybody for a second."""
+    names = "abcdefghijklmnop"
+    world = world_of(names)
+    world.load("a")
+    for name in names[1:]:
+        world.arrive(name)
+        world.arrive(name)
+    world.now += 2 * MAX_WAIT
+    running = world.scheduler._running
+    with mock.patch.object(running, "view", wraps=running.view) as view:
+        if look == "review":
+            world.scheduler.handle(Tick(world.now))
+        else:
+            list(world.scheduler.queries.waiting(world.now))
+    assert 1 <= view.call_count <= 2
 
 
 # --------------------------------------------------------------------------- tunnels in the way
