@@ -28,7 +28,7 @@ class PeerPool(HopPool):
         trust: An ``IOpenSSLTrustRoot``; ``None`` = whom the system trusts.
 
     Raises:
-        ValueError: Nobody can be reached at its URL.
+        ValueError: Nobody can be reached at its URL, or its key cannot be sent.
     """
 
     def __init__(self, reactor: HopReactor, peer: Peer, trust: Any = None) -> None:
@@ -37,7 +37,10 @@ class PeerPool(HopPool):
         idle_seconds = peer.timeouts.idle_connection_seconds
         super().__init__(reactor, peer.proxy, peer.timeouts, idle_seconds=idle_seconds, trust=trust)
         self._prepare()
-        key = peer.api_key.strip().encode()
+        written = peer.api_key.strip()
+        if not written.isprintable():
+            raise ValueError(f"the apiKey of {peer.id} cannot be sent")
+        key = written.encode()
         self._left_out = _OURS | _CREDENTIALS if key else _OURS
         self._key_fields: Fields = [(b"Authorization", b"Bearer " + key), (b"x-api-key", key)] if key else []
 

@@ -244,6 +244,13 @@ def test_an_address_that_leads_nowhere(url: str) -> None:
     assert stack.daemon.observers.ledger.exchanges() == []
 
 
+def test_a_key_that_would_break_the_head_is_not_sent() -> None:
+    stack = Stack(config_of(peers={"p": Peer("p", P2.proxy, ("m",), api_key="one\nX-Other: two\n")}))
+    client = stack.post_json(CHAT, {"model": "m"})
+    assert message_of(client) == (502, "bad_gateway", "peer proxy error: the apiKey of p cannot be sent")
+    assert not stack.reactor.tcpClients
+
+
 # --------------------------------------------------------------------------- reload, idleness and the end
 
 
