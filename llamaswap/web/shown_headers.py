@@ -11,6 +11,7 @@ from llamaswap.proxy.headers import Fields
 _SECRET: Final = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"x-api-key"})
 _REDACTED: Final = REDACTED.encode()
 _NAMES_KEPT: Final = 1024
+_LONGEST_NAME_KEPT: Final = 64
 
 
 def shown_headers(fields: Fields, *left_out: bytes) -> dict[str, str]:
@@ -24,7 +25,8 @@ def shown_headers(fields: Fields, *left_out: bytes) -> dict[str, str]:
     for name, value in fields:
         lower = name.lower()
         if lower not in left_out:
-            shown.setdefault(_canonical(lower), REDACTED if lower in _SECRET else value.decode("utf-8", "replace"))
+            spell = _canonical if len(lower) <= _LONGEST_NAME_KEPT else _canonical.__wrapped__
+            shown.setdefault(spell(lower), REDACTED if lower in _SECRET else value.decode("utf-8", "replace"))
     return dict(sorted(shown.items()))
 
 

@@ -11,6 +11,7 @@ from llamaswap.config.schema import ModelConfig
 from llamaswap.core.values import ModelId, ProcessState
 from llamaswap.web.exchange import Exchange
 from llamaswap.web.in_flight import entry_of, phase_of
+from llamaswap.web.shown_headers import _canonical, shown_headers
 from tests.unit.web_stack import End, Stack, config_of, response_of
 
 ALPHA = ModelConfig(ModelId("alpha"), aliases=("gpt-x",))
@@ -144,3 +145,12 @@ def test_ids_of_listed_requests_follow_each_other(stack: Stack) -> None:
 
 def test_cancelling_is_a_post(stack: Stack) -> None:
     assert stack.ask("GET", "/api/inflight/1/cancel").status == 405
+
+
+def test_long_names_of_headers_are_shown_and_not_kept() -> None:
+    before = _canonical.cache_info()
+    long = b"x-" + b"y" * 63
+    assert shown_headers([(long, b"1")]) == {"X-Y" + "y" * 62: "1"}
+    assert _canonical.cache_info() == before
+    assert shown_headers([(b"x-session-id", b"1")]) == {"X-Session-Id": "1"}
+    assert _canonical.cache_info() != before
