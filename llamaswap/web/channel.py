@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet import protocol
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from llamaswap.web.site import EdgeSite
 
 _HEAD_END: Final = b"\r\n\r\n"
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 _BACKLOG_BYTES: Final = 16 * 1024
 """What a client may send ahead of the answer to its request before it is made to wait."""
 
@@ -93,8 +95,8 @@ class EdgeChannel(Outlet):
                     data = self._take_body(self._body, data)
                 elif self._request is not None or self.is_full or self._is_closing:
                     break
-                elif data.startswith(b"\r\n"):
-                    data = data[2:]  # RFC 9112, section 2.2: an empty line before a request is nothing
+                elif (empty := _EMPTY_LINES.match(data)) is not None:
+                    data = data[empty.end() :]  # RFC 9112, section 2.2: empty lines before a request are nothing
                 else:
                     end = data.find(_HEAD_END)
                     if end < 0:
@@ -259,6 +261,11 @@ class EdgeChannel(Outlet):
         else:
             self._request.keeps_alive = False  # and its answer, if it has not begun, says so
 
+    def make_way(self) -> None:
+        """Close, being idle, for somebody who needs the place: who does not read the last answer has lost it."""
+        self._deadlines.expect(self, _LINGER_SECONDS)
+        self._close()
+
     def refuse(self, status: int, text: str, head: bytes = b"", more: bytes = b"") -> None:
         """Answer what is no request, and hang up; a request under way is given up.
 
@@ -307,10 +314,11 @@ class EdgeChannel(Outlet):
     def _linger(self) -> None:
         """Close our side, and drop what still comes: a reset could take the answer away from the client."""
         self._stop_serving()
-        if ITCPTransport.providedBy(self.transport):
+        self.read_on()
+        self._deadlines.expect(self, _LINGER_SECONDS)
+        if ITCPTransport.providedBy(self.transport) and not self.isSecure():
             self.transport.loseWriteConnection()
-            self._deadlines.expect(self, _LINGER_SECONDS)
-        else:
+        else:  # TLS has a goodbye of its own, and listens until the client says it, too
             self.transport.loseConnection()
 
     def loseConnection(self) -> None:

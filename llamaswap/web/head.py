@@ -68,15 +68,7 @@ def read_head(head: bytes) -> RequestHead:
     if b"\t" in uri:
         raise FramingError("blank in a request target")
     is_modern = _VERSIONS[version]
-    named: dict[bytes, bytes] = {}
-    for name, value in fields:
-        lower = name.lower()
-        if lower not in named:
-            named[lower] = value
-        elif lower in _SINGLE:
-            raise FramingError("repeated header %.40r" % name)
-        else:
-            named[lower] = b"%b, %b" % (named[lower], value)
+    named = _by_name(fields)
     if b"host" not in named and is_modern:
         raise FramingError("missing Host")
     authority, uri = _split_target(method, uri)
@@ -99,8 +91,26 @@ def read_head(head: bytes) -> RequestHead:
     )
 
 
+def _by_name(fields: Fields) -> dict[bytes, bytes]:
+    named: dict[bytes, bytes] = {}
+    repeated: dict[bytes, list[bytes]] = {}  # joined once: a head may repeat one of them 200,000 times
+    for name, value in fields:
+        lower = name.lower()
+        if lower not in named:
+            named[lower] = value
+        elif lower in _SINGLE:
+            raise FramingError("repeated header %.40r" % name)
+        else:
+            repeated.setdefault(lower, [named[lower]]).append(value)
+    for lower, values in repeated.items():
+        named[lower] = b", ".join(values)
+    return named
+
+
 def _split_target(method: bytes, uri: bytes) -> tuple[bytes, bytes]:
     """Split host from path of an address as proxies get it; the host is mostly empty."""
+    if method == b"CONNECT":  # RFC 9112, section 3.2.3: it names no path, and an upstream might open a tunnel
+        raise FramingError("no tunnels here")
     if uri[:1] == b"/" or (uri == b"*" and method == b"OPTIONS"):
         return b"", uri
     match = _ABSOLUTE.match(uri)

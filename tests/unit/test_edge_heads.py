@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from llamaswap.config.schema import HTTPConfig
@@ -66,3 +68,28 @@ def test_a_head_above_the_limit_is_refused(tail: bytes) -> None:
 
 def test_a_head_of_a_megabyte_is_taken(edge: Edge) -> None:
     assert edge.ask(get(headers="X: " + "x" * 1_000_000 + "\r\n")) == PLAIN
+
+
+def test_d18_a_head_that_repeats_one_field_many_times_is_read_in_one_go() -> None:
+    lines = b"\r\na:b" * 200_000
+    began = time.process_time()
+    head = read_head(b"GET / HTTP/1.1\r\nHost: h" + lines)
+    assert head.named[b"a"] == b", ".join([b"b"] * 200_000)
+    assert time.process_time() - began < 0.7  # to join them one by one took 1.8 s
+
+
+def test_d18_many_empty_lines_before_a_request_cost_one_copy(edge: Edge) -> None:
+    end = edge.connect()
+    began = time.process_time()
+    for _ in range(32):
+        end.send(b"\r\n" * 32_768)
+    end.send(get())
+    assert end.take() == PLAIN
+    assert time.process_time() - began < 0.3  # a copy for each of them took 0.8 s and more
+
+
+def test_d18_nobody_opens_a_tunnel_by_connect(edge: Edge) -> None:
+    for target in (b"/upstream/m/x", b"h:80", b"http://h/upstream/m/x"):
+        reply = edge.ask(b"CONNECT %b HTTP/1.1\r\nHost: h\r\n\r\n" % target)
+        assert reply.startswith(b"HTTP/1.1 400 ")
+    assert edge.requests == []
