@@ -23,6 +23,9 @@ class Guest(Protocol):
     def close_if_idle(self) -> None:
         """Close unless a request is under way."""
 
+    def make_way(self) -> None:
+        """Close, being idle, soon and in any case: somebody else gets the place."""
+
 
 def descriptor_limit() -> int:
     """Give the number of files that this process may have open at once."""
@@ -68,7 +71,7 @@ class Crowd:
             oldest, _ = self._idle.popitem(last=False)
             self._guests.discard(oldest)
             self._turned_away.add(oldest)
-            oldest.close_if_idle()
+            oldest.make_way()
         self._guests.add(guest)
         self._idle[guest] = None
         return True

@@ -248,6 +248,20 @@ def test_bodies_that_do_not_come_are_logged_with_their_status() -> None:
     assert line.startswith('Request 192.168.1.1 "POST /direct HTTP/1.1" 408 33 ')
 
 
+def test_d18_who_makes_way_and_does_not_read_loses_the_connection() -> None:
+    edge = Edge(HTTPConfig(max_connections=1))
+    first = edge.connect()
+    first.send(get())
+    second = edge.connect()
+    assert first.is_dropped  # as soon as all is sent, which its client can put off for ever
+    aborted = []
+    for _ in range(3):
+        aborted.append(first.is_aborted)
+        edge.reactor.advance(1)
+    assert [*aborted, first.is_aborted] == [False, False, True, True]
+    assert not second.is_aborted
+
+
 def test_d18_hundreds_that_are_late_do_not_hold_up_everybody() -> None:
     edge = Edge()
     ends = [edge.connect() for _ in range(120)]

@@ -251,7 +251,9 @@ def test_a_disk_that_is_full_is_said() -> None:
     client = world.stack.connect()
     client.send(head_of(FORM, AUDIO, f"Content-Length: {9 * MIB}"))
     client.send(HEAD + bytes(2 * MIB))
+    assert client.transport.producerState == "paused"
     world.threads.step(OSError(28, "No space left on device"))
+    assert client.transport.producerState == "producing"  # what stays unread resets the connection
     reply = response_of(client.take())
     assert reply.status == 507
     assert "No space left" in reply.document["error"]["message"]
