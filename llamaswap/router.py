@@ -318,6 +318,8 @@ class Router(Generic[SupervisorT, PoolT]):
             self._perform(command)
         except Exception:  # noqa: BLE001 - a bug in one request's code must not lose the commands of others
             self._log.failure("could not perform {command}", command=command)
+            if isinstance(command, Serve):
+                self._perform_guarded(Refuse(command.request, LlamaSwapError("internal error")))
             if isinstance(command, Serve | Refuse):
                 self.leave(command.request)
 

@@ -166,6 +166,11 @@ class Forwarding:
         """Bytes of the answer's body so far, framing not counted."""
         return self._head.body.payload_bytes if self._head is not None else 0
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the router has neither granted nor refused it."""
+        return self._call is None and not self.is_ended
+
     # ----------------------------------------------------------------- for the router
 
     def granted(self, pool: HopPool) -> None:
@@ -192,8 +197,8 @@ class Forwarding:
         call.start()
 
     def refused(self, error: LlamaSwapError) -> None:
-        """Tell the client no."""
-        self._fail(error)
+        """Tell the client no, also where a bug broke the grant."""
+        self.cancel(error)
 
     def moved(self, position: int) -> None:
         """Nothing is shown of the place in the queue."""

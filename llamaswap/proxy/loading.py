@@ -127,11 +127,6 @@ class LoadingForwarding(Forwarding):
     _shown_bytes = 0
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether the router has neither granted nor refused it."""
-        return self._call is None and not self.is_ended
-
-    @property
     def payload_bytes(self) -> int:
         """Bytes of the answer's body so far, ours among them."""
         return self._shown_bytes + super().payload_bytes

@@ -35,6 +35,7 @@ class Passage(NamedTuple):
         peer: Whose model it is; ``None`` = local.
         selector: Name of the selector that chose the model, or empty.
         wants_stream: Whether a streamed answer was asked for.
+        unready: What it is told instead of waiting for its model; empty = it waits.
         on_end: Called once when it is over.
     """
 
@@ -46,6 +47,7 @@ class Passage(NamedTuple):
     peer: Peer | None = None
     selector: str = ""
     wants_stream: bool = False
+    unready: str = ""
     on_end: Callable[[], None] | None = None
 
 

@@ -69,7 +69,11 @@ class Relay:
             witness=exchange,
         )
         self._router.enter(model, forwarding)
-        if isinstance(forwarding, LoadingForwarding) and forwarding.is_waiting:
+        if not forwarding.is_waiting:
+            return
+        if passage.unready:
+            forwarding.cancel(ConflictError(passage.unready))
+        elif isinstance(forwarding, LoadingForwarding):
             remarks = REMARKS if config.loading_remarks is None else config.loading_remarks
             forwarding.show(Script(model, remarks, self._random, self._now()), request.site.reactor)
 

@@ -59,9 +59,11 @@ class UpstreamRoutes:
             _add_slash(request, found.name, mark + query)
             return
         plan = plans.by_name[found.name]
-        is_up = plan.peer is not None or self._state_of(ModelId(plan.model)) is ProcessState.READY
-        if not is_up and plans.is_ignored(decoded(found.rest)):
-            raise ConflictError(f"model {plan.model} is not loaded; path matches upstream.ignorePaths")
+        unready = ""
+        if plan.peer is None and plans.is_ignored(decoded(found.rest)):
+            unready = f"model {plan.model} is not loaded; path matches upstream.ignorePaths"
+            if self._state_of(ModelId(plan.model)) is not ProcessState.READY:
+                raise ConflictError(unready)
         is_metered = request.method == b"POST" and found.rest in _METERED
         is_listed = is_metered or (request.method == b"GET" and found.rest in _LISTED)
         passage = Passage(
@@ -71,6 +73,7 @@ class UpstreamRoutes:
             is_metered=is_metered,
             is_listed=is_listed,
             peer=plan.peer,
+            unready=unready,
         )
         self._relay(request, passage)
 

@@ -382,6 +382,8 @@ def test_a_bug_in_one_clients_code_ends_that_request_alone(logged_failures: Any)
     broken = Broken(rig.router)
     rig.router.enter(A, broken)
     healthy = rig.up(A)
+    [error] = broken.heard
+    assert error.message == "internal error", "its client is not left waiting"
     assert healthy.heard == [FakePoolOf(A, 1)]
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
     healthy.leave()

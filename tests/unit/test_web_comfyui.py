@@ -68,6 +68,15 @@ def test_v47_the_rest_is_kept_as_it_was_written(stack: Stack, method: str, targe
     assert not exchange.passage.is_listed
 
 
+def test_what_must_not_start_it_does_not_wait_for_it_either(stack: Stack) -> None:
+    stack.router.states["comfyui_auto"] = ProcessState.READY
+    answer = stack.ask("GET", "/comfyui/api/x")
+    assert answer.status == 409
+    assert len(stack.router.ended) == 1
+    stack.begin("GET", "/comfyui/")
+    assert len(stack.router.ended) == 1
+
+
 def test_a_body_is_passed_on_while_it_arrives(stack: Stack) -> None:
     stack.be_ready("comfyui_auto")
     client = stack.begin("POST", "/comfyui/upload", headers={"Content-Length": "8"})

@@ -103,6 +103,17 @@ def test_assets_of_a_ready_model_pass(stack: Stack) -> None:
     assert request_line(stack) == "GET /app.js?x=1 HTTP/1.1"
 
 
+def test_an_asset_does_not_wait_for_its_model(stack: Stack) -> None:
+    """It is up, but somebody who has waited for too long comes first, or a reload has replaced it."""
+    stack.router.pool = None
+    answer = stack.ask("GET", "/upstream/alpha/app.js")
+    assert answer.status == 409
+    assert answer.document["error"]["message"] == "model alpha is not loaded; path matches upstream.ignorePaths"
+    assert len(stack.router.ended) == 1
+    stack.begin("GET", "/upstream/alpha/app")
+    assert len(stack.router.ended) == 1
+
+
 def test_query_does_not_make_an_asset(stack: Stack) -> None:
     stack.router.states.clear()
     stack.begin("GET", "/upstream/alpha/?_=app.js")
