@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _UNLOGGED: Final = (b"/wol-health", b"/api/performance", b"/metrics")
 _LONGEST_FIRST_LINE: Final = 200
 """Shown of what is no request."""
+_LONGEST: Final = 1000
+"""Shown of a path or an agent: one request does not fill a log."""
 
 
 class LineLog(Protocol):
@@ -64,9 +66,10 @@ def access_line(request: EdgeRequest, now_mono: float) -> str | None:
         return None
     if b"%" in path:
         path = unquote_to_bytes(path)
-    agent = request.getHeader(b"user-agent") or b""
+    method = request.method[:_LONGEST].decode("ascii")
+    agent = (request.getHeader(b"user-agent") or b"")[:_LONGEST]
     return (
-        f'Request {client_address(request)} "{request.method.decode("ascii")} {path.decode("utf-8", "replace")} '
+        f'Request {client_address(request)} "{method} {path[:_LONGEST].decode("utf-8", "replace")} '
         f'{request.clientproto.decode("ascii")}" {request.code} {request.sentLength} '
         f'"{agent.decode("utf-8", "replace")}" {duration(now_mono - request.started_mono)}'
     )

@@ -23,6 +23,8 @@ _CHANGING_METHODS: Final = frozenset({b"POST", b"PUT"})
 _CHANGING_PREFIX: Final = b"/api/"
 _CHANGING_PATH: Final = b"/unload"
 _FORM: Final = b"application/x-www-form-urlencoded"
+_LONGEST_ADDRESS: Final = 200
+"""Believed of what should be an address and may be anything."""
 
 Named = Mapping[bytes, bytes]
 
@@ -114,7 +116,7 @@ class Policy:
         """
         if not self._trusted:
             named = forwarded.partition(b",")[0].strip() if forwarded is not None else b""
-            return (named or real or b"").decode("utf-8", "replace") or peer
+            return (named or real or b"")[:_LONGEST_ADDRESS].decode("utf-8", "replace") or peer
         if not self._trusts(peer):
             return peer
         hops = [hop.strip().decode("latin-1") for hop in (forwarded or real or b"").split(b",")]

@@ -31,6 +31,13 @@ def test_the_line_of_a_client_that_left() -> None:
     assert edge.log.lines == ['Request 192.168.1.1 "GET /direct HTTP/1.1" 499 0 "" 0µs']
 
 
+def test_one_request_does_not_fill_a_log() -> None:
+    edge = Edge()
+    edge.ask(get("/" + "p" * 9999, f"User-Agent: {'u' * 9999}\r\nX-Forwarded-For: {'f' * 9999}\r\n"))
+    edge.ask(b"M" * 9999 + b" / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert [len(line) < 3200 for line in edge.log.lines] == [True, True]
+
+
 def test_the_path_is_decoded_and_has_no_query() -> None:
     edge = Edge()
     edge.klein = lambda _: b"abc"
