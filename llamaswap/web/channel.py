@@ -39,6 +39,9 @@ _IN_MEMORY_BYTES: Final = 4 * 1024 * 1024
 _LINGER_SECONDS: Final = 2.0
 """How long a client that is still sending is listened to, so that it can read why we hang up."""
 
+_LAST_SECONDS: Final = 60.0
+"""What a client may take to read what is left of its last answer, before the kernel's own buffer."""
+
 _KEEPALIVE_SECONDS: Final = 15
 """Silence after which the kernel asks whether the client still exists."""
 
@@ -263,8 +266,8 @@ class EdgeChannel(Outlet):
 
     def make_way(self) -> None:
         """Close, being idle, for somebody who needs the place: who does not read the last answer has lost it."""
-        self._deadlines.expect(self, _LINGER_SECONDS)
         self._close()
+        self._deadlines.expect(self, _LINGER_SECONDS)
 
     def refuse(self, status: int, text: str, head: bytes = b"", more: bytes = b"") -> None:
         """Answer what is no request, and hang up; a request under way is given up.
@@ -322,8 +325,9 @@ class EdgeChannel(Outlet):
             self.transport.loseConnection()
 
     def loseConnection(self) -> None:
-        """Close when all has been sent."""
+        """Close when all has been sent; a client that never reads it is not waited for for ever."""
         self._stop_serving()
+        self._deadlines.expect(self, _LAST_SECONDS)
         self.transport.loseConnection()
 
     def abortConnection(self) -> None:

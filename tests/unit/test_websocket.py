@@ -297,6 +297,21 @@ def test_a_slow_client_holds_the_server_back(stack: Stack) -> None:
     assert server.transport.producerState == "producing"
 
 
+def test_a_client_that_never_reads_the_end_is_not_waited_for(stack: Stack) -> None:
+    client, server = open_tunnel(stack)
+    producer_of(client).pauseProducing()
+    server.leave()
+    stack.reactor.pump([1] * 50)
+    assert client.transport.disconnecting
+    was_open = not client.transport.disconnected
+    stack.reactor.pump([1] * 20)
+    assert was_open
+    assert client.transport.disconnected
+    client.leave()
+    stack.reactor.advance(1)
+    assert not stack.reactor.getDelayedCalls()
+
+
 # --------------------------------------------------------------------------- ignored ones
 
 
