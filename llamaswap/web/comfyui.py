@@ -18,7 +18,6 @@ from llamaswap.web.paths import COMFYUI_PREFIX
 from llamaswap.web.relay import Relay
 
 _MODEL: Final = ModelId(COMFYUI_MODEL)
-_UNREADY: Final = f"model {_MODEL} is not loaded; only {COMFYUI_PREFIX.decode()} can start it"
 
 
 class ComfyUIRoutes:
@@ -54,8 +53,13 @@ class ComfyUIRoutes:
         """
         if _MODEL not in self._daemon.config.models:
             raise NotFoundError(f"local model {_MODEL} not found")
-        unready = "" if request.path == COMFYUI_PREFIX else _UNREADY
-        if unready and self._daemon.router.state(_MODEL) is not ProcessState.READY:
-            raise ConflictError(unready)
+        unready = str if request.path == COMFYUI_PREFIX else _unready
+        if unready() and self._daemon.router.state(_MODEL) is not ProcessState.READY:
+            raise ConflictError(unready())
         target = request.uri[len(COMFYUI_PREFIX) - 1 :]
         self._relay(request, Passage(_MODEL, target, request.body, unready=unready))
+
+
+def _unready() -> str:
+    """Word why a request is refused that may not start the model."""
+    return f"model {_MODEL} is not loaded; only {COMFYUI_PREFIX.decode()} can start it"

@@ -35,7 +35,7 @@ class Passage(NamedTuple):
         peer: Whose model it is; ``None`` = local.
         selector: Name of the selector that chose the model, or empty.
         wants_stream: Whether a streamed answer was asked for.
-        unready: What it is told instead of waiting for its model; empty = it waits.
+        unready: Gives what it is told instead of waiting for its model, or nothing: then it waits.
         on_end: Called once when it is over.
     """
 
@@ -47,7 +47,7 @@ class Passage(NamedTuple):
     peer: Peer | None = None
     selector: str = ""
     wants_stream: bool = False
-    unready: str = ""
+    unready: Callable[[], str] = str
     on_end: Callable[[], None] | None = None
 
 

@@ -71,8 +71,9 @@ class Relay:
         self._router.enter(model, forwarding)
         if not forwarding.is_waiting:
             return
-        if passage.unready:
-            forwarding.cancel(ConflictError(passage.unready))
+        unready = passage.unready()
+        if unready:
+            forwarding.cancel(ConflictError(unready))
         elif isinstance(forwarding, LoadingForwarding):
             remarks = REMARKS if config.loading_remarks is None else config.loading_remarks
             forwarding.show(Script(model, remarks, self._random, self._now()), request.site.reactor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from functools import partial
 from typing import Final
 
 from llamaswap.core.values import ModelId, ProcessState
@@ -14,7 +15,7 @@ from llamaswap.web.exchange import Passage
 from llamaswap.web.models import StateOf
 from llamaswap.web.openai import AUDIO_API_PATHS, POST_PATHS, QUERY_PATHS, SHORT_POST_PATHS
 from llamaswap.web.paths import UPSTREAM_PREFIX, cut_name, decoded, escaped
-from llamaswap.web.plans import CurrentPlans
+from llamaswap.web.plans import CurrentPlans, Plans
 from llamaswap.web.profiles import Profiles
 from llamaswap.web.relay import Relay
 
@@ -59,11 +60,11 @@ class UpstreamRoutes:
             _add_slash(request, found.name, mark + query)
             return
         plan = plans.by_name[found.name]
-        unready = ""
-        if plan.peer is None and plans.is_ignored(decoded(found.rest)):
-            unready = f"model {plan.model} is not loaded; path matches upstream.ignorePaths"
-            if self._state_of(ModelId(plan.model)) is not ProcessState.READY:
-                raise ConflictError(unready)
+        unready = partial(_unready, plans, plan.model, found.rest)
+        is_up = plan.peer is not None or self._state_of(ModelId(plan.model)) is ProcessState.READY
+        reason = "" if is_up else unready()
+        if reason:
+            raise ConflictError(reason)
         is_metered = request.method == b"POST" and found.rest in _METERED
         is_listed = is_metered or (request.method == b"GET" and found.rest in _LISTED)
         passage = Passage(
@@ -98,3 +99,8 @@ def _add_slash(request: EdgeRequest, name: str, query: bytes) -> None:
     status = 301 if request.method in {b"GET", b"HEAD"} else 308
     request.write(answers.redirect(request, UPSTREAM_PREFIX + escaped(name) + b"/" + query, status))
     request.finish()
+
+
+def _unready(plans: Plans, model: str, path: bytes) -> str:
+    """Word why a request is refused that may not start its model; empty where it may."""
+    return f"model {model} is not loaded; path matches upstream.ignorePaths" if plans.is_ignored(decoded(path)) else ""
