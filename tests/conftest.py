@@ -27,6 +27,9 @@ settings.register_profile("quick", parent=settings.default, max_examples=20)
 settings.register_profile("thorough", parent=settings.default, max_examples=100)
 settings.load_profile("quick")
 
+# Each test ends with a collection anyway.
+gc.disable()
+
 # pytest reads Twisted's version out of its metadata before each test.
 unittest._get_twisted_version = cache(unittest._get_twisted_version)
 

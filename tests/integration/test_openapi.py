@@ -15,6 +15,8 @@ from tests.integration.daemon import Daemon
 from tests.integration.vector_world import UPSTREAM, Asker
 from tests.unit.test_openapi import DOCUMENT
 
+pytest_plugins = ["schemathesis.pytest.plugin"]
+
 EXAMPLES: Final = 6
 CONFIG: Final = f"""
 captureBuffer: 1

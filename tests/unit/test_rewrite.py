@@ -207,8 +207,12 @@ _TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 _SCALARS = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 )
-_VALUES = st.recursive(_SCALARS | _TEXT, lambda inner: st.lists(inner) | st.dictionaries(_TEXT, inner), max_leaves=10)
-_DOCUMENTS = st.dictionaries(_TEXT, _VALUES)
+_VALUES = st.recursive(
+    _SCALARS | _TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXT, inner, max_size=4),
+    max_leaves=10,
+)
+_DOCUMENTS = st.dictionaries(_TEXT, _VALUES, max_size=6)
 _LITERAL_NAMES = _TEXT.filter(lambda name: name != "model" and not name.startswith(":"))
 _PATHS = st.lists(st.sampled_from(["a", "b", "0", "1", ":0", r"c\.d"]), min_size=1, max_size=3).map(".".join)
 

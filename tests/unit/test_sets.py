@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import pytest
@@ -183,6 +184,7 @@ def test_unicode_letters_and_digits_make_names() -> None:
 NAMES = ("a", "b", "c", "d", "t")
 
 
+@cache
 def expressions(references: tuple[str, ...]) -> st.SearchStrategy[Expression]:
     leaves: st.SearchStrategy[Expression] = st.sampled_from([Leaf(ModelId(name)) for name in NAMES])
     if references:

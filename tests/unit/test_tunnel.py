@@ -25,23 +25,37 @@ def frame(size: int, *, is_masked: bool = False) -> bytes:
 
 
 FRAMES = [frame(n, is_masked=m) for n in (0, 1, 125, 126, 200, 65536) for m in (False, True)]
-WHOLE = b"".join(FRAMES)
-ENDS = {sum(map(len, FRAMES[:n])) for n in range(len(FRAMES) + 1)}
+SMALL = FRAMES[:-2]
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 7, 130, 4096, len(WHOLE)])
-def test_frames_pass_unchanged_and_end_behind_one(step: int) -> None:
-    pieces = [WHOLE[at : at + step] for at in range(0, len(WHOLE), step)]
+@pytest.mark.parametrize(
+    ("sent_frames", "step"),
+    [(SMALL, 1), (SMALL, 2), (SMALL, 3), (SMALL, 7), (FRAMES, 130), (FRAMES, 4096), (FRAMES, 1 << 20)],
+    ids=lambda value: str(value) if isinstance(value, int) else "",
+)
+def test_frames_pass_unchanged_and_end_behind_one(sent_frames: list[bytes], step: int) -> None:
+    whole = b"".join(sent_frames)
+    ends = {sum(map(len, sent_frames[:n])) for n in range(len(sent_frames) + 1)}
+    pieces = [whole[at : at + step] for at in range(0, len(whole), step)]
     for ended_before in range(0, len(pieces) + 1, max(1, len(pieces) // 50)):
         frames = Frames(LAST)
         passed = b"".join(frames.pass_on(piece) for piece in pieces[:ended_before])
         sent = ended_before * step
-        expected = min((end for end in ENDS if end >= min(sent, len(WHOLE))), default=None)
+        expected = min((end for end in ends if end >= min(sent, len(whole))), default=None)
         passed += frames.end()
-        assert frames.is_over is (min(sent, len(WHOLE)) in ENDS)
+        assert frames.is_over is (min(sent, len(whole)) in ends)
         passed += b"".join(frames.pass_on(piece) for piece in pieces[ended_before:])
         assert frames.is_over
-        assert passed == WHOLE[:expected] + LAST
+        assert passed == whole[:expected] + LAST
+
+
+@pytest.mark.parametrize("long", FRAMES[-2:], ids=["plain", "masked"])
+def test_the_head_of_a_long_frame_may_be_cut_anywhere(long: bytes) -> None:
+    for cut in range(1, 20):
+        frames = Frames(LAST)
+        assert frames.pass_on(long[:cut]) == long[:cut]
+        assert frames.end() == b""
+        assert frames.pass_on(long[cut:] + FRAMES[1]) == long[cut:] + LAST
 
 
 def test_ending_twice_says_it_once() -> None:

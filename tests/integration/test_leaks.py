@@ -59,7 +59,9 @@ def test_planted_leaks_fail_and_nothing_else_does(pytester: pytest.Pytester, mon
     pytester.makeconftest("from tests.conftest import clean_reactor, logged_failures")
     pytester.makepyfile(PLANTED)
 
-    result = pytester.runpytest_subprocess("-rpE", "-p", "no:randomly", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess(
+        "-rpE", "-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:schemathesis"
+    )
 
     # A leak is found after the test itself has passed: an error of its teardown.
     result.assert_outcomes(passed=9, errors=6)
