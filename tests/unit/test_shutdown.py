@@ -9,8 +9,9 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import pytest_twisted
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 
 from llamaswap.shutdown import Shutdown, Signals
 from tests.deferreds import no_result, success_of
@@ -182,6 +183,10 @@ class TestSignals:
     @pytest.fixture
     def heard(self) -> Iterator[list[str]]:
         """Signals are ours for the test; what they cause lands here."""
+        from twisted.internet import reactor
+
+        # That of the tests takes signals when it first runs, which may be in this very test.
+        pytest_twisted.blockon(deferLater(reactor, 0))
         heard: list[str] = []
 
         def run(call: Callable[..., object], *args: Any) -> None:
