@@ -10,7 +10,7 @@ import pytest
 from llamaswap.core.messages import Swap, Tick
 from llamaswap.core.patience import Patience
 from llamaswap.core.records import Why
-from llamaswap.core.values import Evict, ModelId, RequestId, Wait
+from llamaswap.core.values import Evict, ModelId, PlanView, RequestId, Wait
 from tests.unit.scheduler_world import World, groups
 
 A, B, C, D = (ModelId(m) for m in "abcd")
@@ -287,6 +287,64 @@ def test_a_planner_that_would_rather_wait_gets_no_fence() -> None:
     wait_until_overdue(world)
     assert not world.fences
     assert is_served(world, world.arrive("a"))
+
+
+def test_fence_of_a_model_that_is_up_falls_when_it_is_served_without_a_swap() -> None:
+    world = World("ad", groups(big=["d"], a={"members": ["a"], "exclusive": False}), patience=Patience(MAX_WAIT))
+    world.leave(world.load("d"))
+    world.load("a")
+    late = world.arrive("d")
+    wait_until_overdue(world)
+    assert world.fences == {D}
+    world.crash("a")
+    assert not world.swaps
+    assert is_served(world, late)
+    assert not world.fences
+
+
+def test_a_model_that_waits_for_the_end_of_its_own_process_keeps_nobody_away() -> None:
+    world = world_of("ab")
+    world.leave(world.load("a"))
+    world.unload("a")
+    late = world.arrive("a")
+    wait_until_overdue(world)
+    [fence] = world.scheduler.queries.fences()
+    assert (fence.model, fence.holds) == (A, frozenset())
+    world.settle()
+    assert is_served(world, late)
+    assert not world.fences
+
+
+class Fickle:
+    """Lets the first model be stopped for the second, until it breaks.
+
+    Attributes:
+        error: What it raises from now on.
+    """
+
+    error: Exception | None = None
+
+    def plan(self, view: PlanView, target: ModelId) -> Evict:
+        """See the interface."""
+        if self.error is not None:
+            raise self.error
+        return Evict(frozenset({A} & set(view.running)) if target == B else frozenset())
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *_: None
+
+
+def test_fence_falls_when_the_planner_breaks() -> None:
+    planner = Fickle()
+    world = World("ab", groups(g="ab"), planner=planner, patience=Patience(MAX_WAIT))  # type: ignore[arg-type]
+    world.load("a")
+    late = world.arrive("b")
+    wait_until_overdue(world)
+    assert world.fences == {B}
+    planner.error = ZeroDivisionError()
+    world.leave(world.arrive("a"))
+    assert not world.fences
+    assert late not in world.waiting, "refused, as whoever is first to be decided about"
 
 
 def test_swaps_that_its_model_would_have_to_undo_do_not_start() -> None:

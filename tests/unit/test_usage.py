@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from math import nan
 from typing import Any
 
 import pytest
@@ -86,6 +87,7 @@ def tokens_of(data: bytes, step: int = 1 << 16) -> Tokens:
         (VLLM, (20, 40, 30, 100, 50, 400, 100)),
         (INFILL, (-1, -1, -1, 5, 6, 50, 60)),
         ({"metrics": {"mean_itl_ms": 20}}, (-1, -1, -1, 0, 0, -1, 50)),
+        ({"usage": {"prompt_tokens": 9}, "metrics": {"time_to_first_token_ms": 90}}, (-1, -1, -1, 9, 0, 100, -1)),
         ({"timings": {"draft_n": 4}}, (-1, -1, -1, 0, 0, 0, 0)),
     ],
 )
@@ -145,6 +147,9 @@ def test_a_long_document_is_read_at_its_ends(value: Any) -> None:
         {"data": FILL, "last": {"usage": USAGE}},
         {"data": [*FILL, {"usage": USAGE}]},
         {"text": '"usage":{"prompt_tokens":1}', "data": FILL},
+        {"data": FILL, "last": [{"usage": USAGE}] * 100},
+        {"usage": {"details": FILL}},
+        {"usage": {"prompt_tokens": nan}, "data": FILL},
     ],
 )
 def test_what_stands_deeper_in_a_long_document_does_not_count(value: Any) -> None:
@@ -195,6 +200,10 @@ def test_a_stream_may_be_cut_anywhere(cuts: list[int]) -> None:
 
 def test_a_stream_without_a_last_line_end_counts_whole() -> None:
     assert tokens_of(b'data: {"usage":{"prompt_tokens":4}}')[3] == 4
+
+
+def test_a_very_long_line_that_is_no_document_has_no_figures() -> None:
+    assert tokens_of(b"data: usage " + b"x" * 1_000_000 + b"\n") == Tokens()
 
 
 def test_only_data_lines_count() -> None:
