@@ -140,11 +140,11 @@ def request_head(
         hops = [*special.get(b"x-forwarded-for", ()), client_host]
         lines.append(b"X-Forwarded-For: %b" % b", ".join(hops))
     encodings = b", ".join(special.get(b"accept-encoding", ()))
-    if is_metered:
+    if is_metered and encodings:
         encodings = metered_encodings(encodings)
     if encodings:
         lines.append(b"Accept-Encoding: %b" % encodings)
-    if any(b"trailers" in tokens(value) for value in special.get(b"te", ())):
+    if b"te" in special and b"trailers" in tokens(b",".join(special[b"te"])):
         lines.append(b"TE: trailers")
     lines += [b"%b: %b" % field for field in more]
     if body_length is None:
@@ -225,7 +225,7 @@ def response_head(head: bytes, method: bytes) -> ResponseHead:
     is_empty = method == b"HEAD" or status in _BODILESS or status < _INTERIM_END
     body = _body(special, is_empty=is_empty)
     is_chunked, is_open = isinstance(body, ChunkedBody), isinstance(body, OpenBody)
-    is_event_stream = any(b"text/event-stream" in value.lower() for value in special.get(b"content-type", ()))
+    is_event_stream = b"text/event-stream" in b",".join(special.get(b"content-type", ())).lower()
     if options:
         kept = _without(kept, {word for value in options for word in tokens(value)} - {b"content-length"})
     lengths = special.get(b"content-length", [])

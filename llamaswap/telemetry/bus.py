@@ -16,7 +16,7 @@ class Bus:
     _log: ClassVar[Logger] = Logger()
 
     def __init__(self) -> None:
-        self._listeners: dict[type, list[Callable[[Any], object]]] = {}
+        self._listeners: dict[type, tuple[Callable[[Any], object], ...]] = {}
 
     def subscribe(self, kind: type[NewsT], listener: Callable[[NewsT], object]) -> Callable[[], None]:
         """Ask for news of exactly that type.
@@ -28,12 +28,13 @@ class Bus:
         Returns:
             To be called when no more are wanted; harmless when called again.
         """
-        self._listeners.setdefault(kind, []).append(listener)
+        self._listeners[kind] = (*self._listeners.get(kind, ()), listener)
 
         def unsubscribe() -> None:
-            listeners = self._listeners.get(kind, [])
+            listeners = list(self._listeners[kind])
             if listener in listeners:
                 listeners.remove(listener)
+                self._listeners[kind] = tuple(listeners)
 
         return unsubscribe
 
@@ -43,7 +44,7 @@ class Bus:
 
     def publish(self, news: object) -> None:
         """Tell everybody who asked for this type; never raises."""
-        for listener in tuple(self._listeners.get(type(news), ())):
+        for listener in self._listeners.get(type(news), ()):
             try:
                 listener(news)
             except Exception:  # noqa: BLE001 - who listens must not break what goes on

@@ -88,6 +88,7 @@ class Exchange:
         id: As given.
         request: As given.
         passage: As given.
+        path: The one that the upstream sees.
         resolved_mono: As given.
         resolved_at: As given.
         sent_mono: When it went to the upstream, or ``None``.
@@ -111,6 +112,7 @@ class Exchange:
         "head",
         "id",
         "passage",
+        "path",
         "request",
         "resolved_at",
         "resolved_mono",
@@ -125,6 +127,7 @@ class Exchange:
         self.id = exchange_id
         self.request = request
         self.passage = passage
+        self.path = passage.target.partition(b"?")[0].decode("latin-1")
         self.resolved_mono = at_mono
         self.resolved_at = at
         self.sent_mono: float | None = None
@@ -137,11 +140,6 @@ class Exchange:
         self.swap_id: int | None = None
         self.tee: Callable[[bytes], object] | None = None
         self._ledger = ledger
-
-    @property
-    def path(self) -> str:
-        """The path that the upstream sees."""
-        return self.passage.target.partition(b"?")[0].decode("latin-1")
 
     @property
     def payload_bytes(self) -> int:

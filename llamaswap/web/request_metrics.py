@@ -96,8 +96,10 @@ def _is_known(config: Config, name: str) -> bool:
 
 def _endpoint(path: bytes) -> str:
     """Give the route of a path; what clients write must not become a label."""
-    branch = next((name for prefix, name in _BRANCHES if path.startswith(prefix)), "other")
-    return _ENDPOINTS.get(path, branch)
+    endpoint = _ENDPOINTS.get(path)
+    if endpoint is not None:
+        return endpoint
+    return next((name for prefix, name in _BRANCHES if path.startswith(prefix)), "other")
 
 
 def _status(exchange: Exchange) -> int:
