@@ -65,6 +65,7 @@ class EdgeChannel(Outlet):
         self._request: EdgeRequest | None = None  # received, not answered
         self._body: WholeBody | SpoolingBody | PassingBody | None = None  # being received
         self._ahead = b""  # received, not looked at
+        self._searched = 0  # of that, bytes in which no head ends
         self._is_advancing = False
         self._is_held_up = False  # the client, by us
         self._is_closing = False
@@ -101,7 +102,8 @@ class EdgeChannel(Outlet):
                 elif (empty := _EMPTY_LINES.match(data)) is not None:
                     data = data[empty.end() :]  # RFC 9112, section 2.2: empty lines before a request are nothing
                 else:
-                    end = data.find(_HEAD_END)
+                    end = data.find(_HEAD_END, self._searched)
+                    self._searched = max(len(data) - len(_HEAD_END) + 1, 0) if end < 0 else 0
                     if end < 0:
                         break
                     data = self._begin(data[:end], data[end + 4 :])

@@ -88,6 +88,19 @@ def test_d18_many_empty_lines_before_a_request_cost_one_copy(edge: Edge) -> None
     assert time.process_time() - began < 0.3  # a copy for each of them took 0.8 s and more
 
 
+def test_d18_a_long_head_that_trickles_in_is_searched_once(edge: Edge) -> None:
+    end = edge.connect()
+    end.send(get(headers="X: " + "x" * 1_000_000 + "\r\n")[:-4])
+    began = time.process_time()
+    for _ in range(1000):
+        end.send(b"y")
+    assert time.process_time() - began < 0.3  # from its beginning again and again it took 0.5 s and more
+    for byte in (b"\r", b"\n", b"\r", b"\n"):
+        end.send(byte)
+    end.send(get())
+    assert end.take() == PLAIN * 2
+
+
 def test_d18_nobody_opens_a_tunnel_by_connect(edge: Edge) -> None:
     for target in (b"/upstream/m/x", b"h:80", b"http://h/upstream/m/x"):
         reply = edge.ask(b"CONNECT %b HTTP/1.1\r\nHost: h\r\n\r\n" % target)
