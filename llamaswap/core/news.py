@@ -52,7 +52,7 @@ class ProfileChanged:
 
 @dataclass(frozen=True, slots=True)
 class RowAdded:
-    """There is another row about a request that has ended."""
+    """There are further rows about requests that have ended; ``id`` is the newest one's."""
 
     id: int
 

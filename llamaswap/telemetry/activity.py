@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 _BATCH_SECONDS: Final = 0.1
 """Rows of that time are written together."""
-_BATCH_ROWS: Final = 50
+_BATCH_ROWS: Final = 100
 """As many are written without waiting: what their captures hold is better freed while it is young."""
 _MOST_UNWRITTEN: Final = 10_000
-"""Rows that may wait for a slow disk; further ones are lost."""
+"""Rows and swaps that may wait for a slow disk; further ones are lost."""
 _RAW_SHARE: Final = 4
 """Captures that are not packed yet may hold so many times the capacity of packed ones."""
 _COMPLAINT_SECONDS: Final = 60.0
@@ -45,14 +45,14 @@ class Activity:
     Args:
         clock: Gives the time, and calls later.
         store: Where rows go.
-        publish: Told of each :class:`~llamaswap.core.news.RowAdded`.
+        publish: Told of :class:`~llamaswap.core.news.RowAdded`, once for rows that were written together.
         keep: In memory, the newest so many rows are kept.
         capture_bytes: Capacity for captures; 0 = none.
 
     Attributes:
         captures: Those that are kept.
         errors: How many batches could not be written.
-        lost: How many rows could not be written, or not taken.
+        lost: How many rows and swaps could not be written, or not taken.
     """
 
     _log: ClassVar[Logger] = Logger()
@@ -106,9 +106,14 @@ class Activity:
 
     def add_swap(self, record: Mapping[str, Any]) -> None:
         """Write the record of a swap that has ended, as :class:`~llamaswap.core.news.SwapChanged` has it."""
+        if self._unwritten >= _MOST_UNWRITTEN:
+            self.lost += 1
+            return
+        self._unwritten += 1
         keep = None if self._store.path else KEPT_RECORDS
         written = self._store.do(partial(insert_swap, record=record, keep=keep))
-        written.addErrback(self._failed, 0)
+        written.addBoth(self._settle, 1, 0)
+        written.addErrback(self._failed, 1)
         written.addErrback(lambda failure: self._log.failure("could not write a swap", failure))
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
@@ -155,13 +160,13 @@ class Activity:
         keep = None if self._store.path else self._keep
         store = self._store
         done = store.do(partial(self._write_batch, batch, keep))
-        done.addBoth(self._settle, batch)
+        done.addBoth(self._settle, len(batch), sum(ended.raw_bytes for ended in batch))
         done.addCallbacks(self._written, self._failed, callbackArgs=(store,), errbackArgs=(len(batch),))
         done.addErrback(lambda failure: self._log.failure("could not take note of rows", failure))
 
-    def _settle(self, result: T, batch: Sequence[_Ended]) -> T:
-        self._unwritten -= len(batch)
-        self._raw_bytes -= sum(ended.raw_bytes for ended in batch)
+    def _settle(self, result: T, records: int, raw_bytes: int) -> T:
+        self._unwritten -= records
+        self._raw_bytes -= raw_bytes
         return result
 
     def _write_batch(
@@ -178,8 +183,7 @@ class Activity:
         ids, blocks = added
         for block in blocks:
             self.captures.put(block)
-        for row_id in ids:
-            self._publish(RowAdded(row_id))
+        self._publish(RowAdded(ids[-1]))
 
     def _failed(self, failure: Failure, rows: int) -> None:
         """Say that rows are lost, but not for each batch: a full disk stays full for a while."""
@@ -190,7 +194,7 @@ class Activity:
         if self._complained_mono is None or now - self._complained_mono >= _COMPLAINT_SECONDS:
             self._complained_mono = now
             self._log.error(
-                "activity cannot be written: {error}; rows lost so far: {lost}",
+                "activity cannot be written: {error}; rows and swaps lost so far: {lost}",
                 error=failure.getErrorMessage(),
                 lost=self.lost,
             )

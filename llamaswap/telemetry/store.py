@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 
 from llamaswap.telemetry.schema import IN_MEMORY, StoreError, open_store
 from llamaswap.telemetry.worker import Worker
@@ -29,7 +29,7 @@ class Store:
         self.path = path
         self._worker = worker
         self._connection: sqlite3.Connection | None = None
-        self._is_closed = False
+        self._is_closing = False
 
     def do(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
         """Work on the database, which is opened first where needed.
@@ -41,6 +41,8 @@ class Store:
             Fires with what ``work`` returns. Fails with :class:`~llamaswap.telemetry.schema.StoreError` when the
             database cannot do that, or is closed; and with whatever else ``work`` raises.
         """
+        if self._is_closing:
+            return fail(StoreError(f"{self._name}: it is closed"))
         return self._worker.do(lambda: self._run(work))
 
     def open(self) -> Deferred[None]:
@@ -57,24 +59,29 @@ class Store:
         Returns:
             Fires with ``None``.
         """
+        if self._is_closing:
+            return succeed(None)
+        self._is_closing = True
         closed = self._worker.do(self._close)
         self._worker.end()
         return closed
 
+    @property
+    def _name(self) -> str:
+        return self.path or "store"
+
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._is_closed:
-            raise StoreError("the store is closed")
         if self._connection is None:
             self._connection = open_store(self.path or IN_MEMORY)
         try:
             return work(self._connection)
         except sqlite3.Error as error:
-            if self._connection.in_transaction:
+            raise StoreError(f"{self._name}: {error}") from error
+        finally:
+            if self._connection.in_transaction:  # it broke off, and nobody after it shall be part of that
                 self._connection.rollback()
-            raise StoreError(f"{self.path or 'store'}: {error}") from error
 
     def _close(self) -> None:
-        self._is_closed = True
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

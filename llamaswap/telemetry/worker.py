@@ -28,7 +28,8 @@ class Worker(Protocol):
 
         Returns:
             Fires with what ``work`` returns, or fails with what it raises; fails with :class:`RuntimeError`
-            when the system gives no thread.
+            when the system gives no thread, or the end has been asked for. What is cancelled before its turn is
+            not done.
         """
 
     def end(self) -> None:
@@ -48,9 +49,12 @@ class ThreadWorker:
         self._name = name
         self._queue: SimpleQueue[tuple[Callable[[], object], Deferred[Any]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._is_ending = False
 
     def do(self, work: Callable[[], T]) -> Deferred[T]:
         """See :class:`Worker`."""
+        if self._is_ending:
+            return fail(RuntimeError(f"the thread {self._name} has ended"))
         if self._thread is None:
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             try:
@@ -64,11 +68,14 @@ class ThreadWorker:
 
     def end(self) -> None:
         """See :class:`Worker`."""
+        self._is_ending = True
         self._queue.put(None)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             work, done = item
+            if done.called:
+                continue
             try:
                 result = work()
             except BaseException:  # noqa: BLE001 - travels to whoever waits, or they would wait for ever

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
 from typing import Final, NamedTuple, Protocol
@@ -19,7 +18,7 @@ from llamaswap.proxy.headers import ResponseHead
 from llamaswap.telemetry.bus import Bus
 from llamaswap.web.edge import EdgeRequest
 
-_LONG_BODY_BYTES: Final = 64 * 1024
+LONG_BODY_BYTES: Final = 64 * 1024
 """Longer ones are not held for as long as their answers take."""
 
 
@@ -99,6 +98,8 @@ class Exchange:
         has_left: Whether the client went before the end.
         forwarding: What can be cancelled; ``None`` before and after.
         swap_id: Number of the swap that it waited for, or ``None``.
+        path: The one that the upstream sees.
+        has_let_go: Whether its body, being long, is not held any more.
         tee: Gets each piece of the answer's body, in the upstream's framing, after the client; or ``None``.
     """
 
@@ -109,6 +110,7 @@ class Exchange:
         "first_byte_mono",
         "forwarding",
         "has_left",
+        "has_let_go",
         "head",
         "id",
         "passage",
@@ -128,6 +130,7 @@ class Exchange:
         self.request = request
         self.passage = passage
         self.path = passage.target.partition(b"?")[0].decode("latin-1")
+        self.has_let_go = False
         self.resolved_mono = at_mono
         self.resolved_at = at
         self.sent_mono: float | None = None
@@ -150,8 +153,10 @@ class Exchange:
         """See :class:`~llamaswap.proxy.forward.Witness`."""
         self.sent_mono = self._ledger.now()
         self._ledger.sent(self)
-        if len(self.passage.body if isinstance(self.passage.body, bytes) else b"") > _LONG_BODY_BYTES:
+        body = self.passage.body
+        if isinstance(body, bytes) and len(body) > LONG_BODY_BYTES:
             self.passage = self.passage._replace(body=b"")  # who sends it has it
+            self.has_let_go = True
 
     def answered(self, head: ResponseHead) -> None:
         """See :class:`~llamaswap.proxy.forward.Witness`."""
@@ -182,8 +187,7 @@ class Exchange:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeBegan:
+class ExchangeBegan(NamedTuple):
     """News: a request was accepted for a model."""
 
     exchange: Exchange
@@ -195,22 +199,19 @@ class ExchangeSent(NamedTuple):
     exchange: Exchange
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeAnswered:
+class ExchangeAnswered(NamedTuple):
     """News: the head of its answer is there."""
 
     exchange: Exchange
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeEnded:
+class ExchangeEnded(NamedTuple):
     """News: it is over."""
 
     exchange: Exchange
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeRefused:
+class ExchangeRefused(NamedTuple):
     """News: a request that would be metered was refused because nobody knows its model; it never was under way."""
 
     exchange: Exchange
@@ -266,7 +267,6 @@ class Ledger:
         if exchange.passage.on_end is not None:
             exchange.passage.on_end()
         self._bus.publish(ExchangeEnded(exchange))
-
         if not self._under_way:
             waiting, self._idle = self._idle, []
             for waiter in waiting:

@@ -9,9 +9,9 @@ from typing import Final
 from msgspec.json import encode
 
 from llamaswap.config.schema import Config
+from llamaswap.core.figures import NOTHING
 from llamaswap.core.news import StateChanged
 from llamaswap.core.starts import Starts
-from llamaswap.core.usage import Report
 from llamaswap.core.values import ModelId
 from llamaswap.errors import RequestCancelledError
 from llamaswap.proxy.headers import Fields
@@ -20,7 +20,14 @@ from llamaswap.telemetry.bus import Bus
 from llamaswap.telemetry.captures import Capture
 from llamaswap.telemetry.rows import Row
 from llamaswap.web.errors import error_body
-from llamaswap.web.exchange import Exchange, ExchangeAnswered, ExchangeBegan, ExchangeEnded, ExchangeRefused
+from llamaswap.web.exchange import (
+    LONG_BODY_BYTES,
+    Exchange,
+    ExchangeAnswered,
+    ExchangeBegan,
+    ExchangeEnded,
+    ExchangeRefused,
+)
 from llamaswap.web.head import REASONS
 from llamaswap.web.reading import Reading
 from llamaswap.web.shown_headers import without_secrets
@@ -31,10 +38,12 @@ _LONGEST_MESSAGE_BYTES: Final = 500
 _LONGEST_SESSION: Final = 256
 _MEBIBYTE: Final = 1024 * 1024
 
-_NO_ANSWER_BODY: Final = frozenset({"/v1/audio/speech", "/v1/images/generations", "/sdapi/v1/txt2img"})
-_NO_REQUEST_BODY: Final = frozenset({"/v1/audio/transcriptions", "/v1/audio/voices"})
 _NO_BODY: Final = frozenset({"/v1/images/edits", "/sdapi/v1/img2img"})
+_NO_ANSWER_BODY: Final = _NO_BODY | {"/v1/audio/speech", "/v1/images/generations", "/sdapi/v1/txt2img"}
+_NO_REQUEST_BODY: Final = _NO_BODY | {"/v1/audio/transcriptions", "/v1/audio/voices"}
 """Paths whose bodies are files, which captures leave out."""
+_HELD_SHARE: Final = 4
+"""Long bodies of all requests under way may be held up to so many times the capacity for captures."""
 
 
 class Meter:
@@ -49,7 +58,8 @@ class Meter:
     def __init__(self, bus: Bus, activity: Activity, config: Config) -> None:
         self._activity = activity
         self._starts = Starts()
-        self._bodies: dict[int, bytes] = {}
+        self._long: dict[int, bytes] = {}
+        self._long_bytes = 0
         self._readings: dict[int, Reading] = {}
         self.apply(config)
         bus.subscribe(StateChanged, self._starts.note)
@@ -66,24 +76,34 @@ class Meter:
         self._models = config.models
 
     def _began(self, news: ExchangeBegan) -> None:
+        """Hold a long body, which the exchange does not."""
         exchange = news.exchange
-        if exchange.passage.is_metered and self._capture_bytes:
-            body = exchange.passage.body
-            path = exchange.path
-            if (
-                isinstance(body, bytes)
-                and len(body) <= self._capture_bytes
-                and path not in _NO_REQUEST_BODY
-                and path not in _NO_BODY
-            ):
-                self._bodies[exchange.id] = body
+        body = exchange.passage.body
+        if not isinstance(body, bytes) or len(body) <= LONG_BODY_BYTES or not exchange.passage.is_metered:
+            return
+        if len(body) > self._capture_bytes or exchange.path in _NO_REQUEST_BODY:
+            return
+        if self._long_bytes + len(body) <= self._capture_bytes * _HELD_SHARE:
+            self._long[exchange.id] = body
+            self._long_bytes += len(body)
+
+    def _body(self, exchange: Exchange) -> bytes | None:
+        """Give the body of a request that has ended, as its capture shall have it."""
+        long = self._long.pop(exchange.id, None)
+        if long is not None:
+            self._long_bytes -= len(long)
+            return long
+        body = exchange.passage.body
+        if exchange.has_let_go or not isinstance(body, bytes) or exchange.path in _NO_REQUEST_BODY:
+            return None
+        return body if len(body) <= LONG_BODY_BYTES else None
 
     def _answered(self, news: ExchangeAnswered) -> None:
         exchange = news.exchange
         head = exchange.head
         if not exchange.passage.is_metered or head is None:
             return
-        keeps = head.status == _OK and exchange.path not in _NO_ANSWER_BODY and exchange.path not in _NO_BODY
+        keeps = head.status == _OK and exchange.path not in _NO_ANSWER_BODY
         reading = self._readings[exchange.id] = Reading(head, self._capture_bytes if keeps else 0)
         exchange.tee = reading.passed
 
@@ -95,7 +115,7 @@ class Meter:
         exchange = news.exchange
         if not exchange.passage.is_metered:
             return
-        body = self._bodies.pop(exchange.id, None)
+        body = self._body(exchange)
         reading = self._readings.pop(exchange.id, None)
         exchange.tee = None
         if reading is not None:
@@ -109,40 +129,30 @@ class Meter:
 
     def _row(self, exchange: Exchange, reading: Reading | None) -> Row:
         status = _status(exchange)
-        report = reading.report if reading is not None and status == _OK else Report()
-        tokens = report.tokens
-        queue_ms, load_ms, ttfb_ms, stream_ms = self._parts(exchange)
+        report = reading.report if reading is not None and status == _OK else NOTHING
+        queue_ms, load_ms, ttfb_ms, stream_ms = parts = self._parts(exchange)
         wall_ms = queue_ms + load_ms + ttfb_ms + stream_ms
         passage, request = exchange.passage, exchange.request
         priority = self._priorities.get(ModelId(passage.model), 0)
         is_granted = exchange.sent_mono is not None and passage.peer is None
-        return Row(
-            ts_created=int(exchange.resolved_at + wall_ms / 1000),
-            model_id=passage.model,
-            req_path=exchange.path,
-            resp_content_type=_content_type(exchange, reading),
-            resp_status_code=status,
-            cache_tokens=tokens.cache_tokens,
-            draft_tokens=tokens.draft_tokens,
-            draft_acc_tokens=tokens.draft_acc_tokens,
-            input_tokens=tokens.input_tokens,
-            output_tokens=tokens.output_tokens,
-            prompt_per_second=tokens.prompt_per_second,
-            tokens_per_second=tokens.tokens_per_second,
-            duration_ms=max(wall_ms, round(report.upstream_ms)),
-            error_msg=_cut(_message(exchange, reading, status)),
-            metadata_json=_metadata(priority if is_granted else None, passage.selector),
-            arrived_ms=round(exchange.resolved_at * 1000),
-            receive_ms=round((exchange.resolved_mono - request.started_mono) * 1000),
-            queue_ms=queue_ms,
-            load_ms=load_ms,
-            ttfb_ms=ttfb_ms,
-            stream_ms=stream_ms,
-            outcome=_outcome(exchange),
-            priority=priority,
-            request_id=request.request_id,
-            session_id=self._session(exchange),
-            swap_id=exchange.swap_id,
+        return Row(  # by position: names would cost as much as all the rest
+            int(exchange.resolved_at + wall_ms / 1000),
+            passage.model,
+            exchange.path,
+            _content_type(exchange, reading),
+            status,
+            *report.tokens,
+            max(wall_ms, round(report.upstream_ms)),
+            _cut(_message(exchange, reading, status)),
+            _metadata(priority if is_granted else None, passage.selector),
+            round(exchange.resolved_at * 1000),
+            round((exchange.resolved_mono - request.started_mono) * 1000),
+            *parts,
+            _outcome(exchange),
+            priority,
+            request.request_id,
+            self._session(exchange),
+            exchange.swap_id,
         )
 
     def _parts(self, exchange: Exchange) -> tuple[int, int, int, int]:
@@ -154,7 +164,8 @@ class Meter:
         ended = exchange.ended_mono if exchange.ended_mono is not None else began
         sent = exchange.sent_mono if exchange.sent_mono is not None else ended
         first = exchange.first_byte_mono if exchange.first_byte_mono is not None else ended
-        sent_ms, first_ms, ended_ms = (round((moment - began) * 1000) for moment in (sent, first, ended))
+        sent_ms, first_ms = round((sent - began) * 1000), round((first - began) * 1000)
+        ended_ms = round((ended - began) * 1000)
         load_ms = 0
         if sent_ms:
             load_ms = min(round(self._starts.seconds(ModelId(exchange.passage.model), began, sent) * 1000), sent_ms)
@@ -206,9 +217,11 @@ def _message(exchange: Exchange, reading: Reading | None, status: int) -> str:
 
 
 def _cut(message: str) -> str:
+    if not message:
+        return message
     data = message.encode(errors="replace")
     if len(data) <= _LONGEST_MESSAGE_BYTES:
-        return message
+        return data.decode()
     return data[:_LONGEST_MESSAGE_BYTES].decode(errors="ignore") + "..."
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from llamaswap.core.usage import DocumentUsage, EventUsage, Report, error_text
+from llamaswap.core.figures import NOTHING, Report
+from llamaswap.core.usage import DocumentUsage, EventUsage, error_text, read_document
 from llamaswap.proxy.framing import ChunkedBody
 from llamaswap.proxy.headers import ResponseHead
 from llamaswap.telemetry.decoding import Decoder, DecodingError, find_decoder
@@ -29,7 +30,7 @@ class _ErrorReader:
             self._pieces.append(data)
 
     def report(self) -> Report:
-        return Report()
+        return NOTHING
 
     def text(self) -> str:
         return error_text(b"".join(self._pieces)) if self._bytes <= _ERROR_BYTES else ""
@@ -52,6 +53,7 @@ class Reading:
     __slots__ = (
         "_catches_up",
         "_decoder",
+        "_head",
         "_held",
         "_held_bytes",
         "_is_chunked",
@@ -68,7 +70,7 @@ class Reading:
     def __init__(self, head: ResponseHead, keep_bytes: int) -> None:
         self.content_type = ""
         self.problem = self.said = ""
-        self.report = Report()
+        self.report = NOTHING
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._kept: list[bytes] = []
@@ -78,7 +80,8 @@ class Reading:
         body = head.body
         self._is_chunked = isinstance(body, ChunkedBody)
         self._catches_up = isinstance(body, ChunkedBody) and body.collect(self._held)
-        self._reader = _reader(head)
+        self._head = head
+        self._reader: DocumentUsage | EventUsage | _ErrorReader | None = None  # most answers are short enough without
         self._decoder: Decoder | None = None
         for name, value in head.fields:
             lower = name.lower()
@@ -96,11 +99,13 @@ class Reading:
             ChunkedBody(self._held).feed(data)
         self._held_bytes += len(data)
         if self._held_bytes >= _BATCH_BYTES:
-            self._digest()
+            data = self._take()
+            if not self.problem:
+                self._feed(data)
 
     def end(self) -> None:
         """Take note that nothing follows: now there is a report."""
-        self._digest()
+        data = self._take()
         if self._decoder is not None and not self.problem:
             try:
                 self._decoder.end()
@@ -108,9 +113,14 @@ class Reading:
                 self.problem = str(error)
         if self.problem:
             return
-        self.report = self._reader.report()
-        if isinstance(self._reader, _ErrorReader):
-            self.said = self._reader.text()
+        head = self._head
+        if self._reader is None and head.status == _OK and not head.is_event_stream:
+            self.report = read_document(data)
+            return
+        reader = self._feed(data)
+        self.report = reader.report()
+        if isinstance(reader, _ErrorReader):
+            self.said = reader.text()
 
     def body(self) -> bytes | None:
         """Give the whole body without its encoding; ``None`` = it was not kept."""
@@ -122,26 +132,34 @@ class Reading:
         except DecodingError as error:
             self.problem = str(error)
 
-    def _digest(self) -> None:
+    def _feed(self, data: bytes) -> DocumentUsage | EventUsage | _ErrorReader:
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = _reader(self._head)
+        reader.feed(data)
+        return reader
+
+    def _take(self) -> bytes:
+        """Give what has come, without its encoding, and keep it where that is wanted."""
         data = b"".join(self._held)
         self._held.clear()
         self._held_bytes = 0
         if self.problem:
-            return
+            return b""
         if self._decoder is not None:
             try:
                 data = self._decoder.feed(data)
             except DecodingError as error:
                 self.problem = str(error)
                 self._kept.clear()
-                return
+                return b""
         if self._kept_bytes <= self._keep_bytes:
             self._kept_bytes += len(data)
             if self._kept_bytes <= self._keep_bytes:
                 self._kept.append(data)
             else:
                 self._kept.clear()
-        self._reader.feed(data)
+        return data
 
 
 def _reader(head: ResponseHead) -> DocumentUsage | EventUsage | _ErrorReader:

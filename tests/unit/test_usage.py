@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamaswap.core.usage import DocumentUsage, EventUsage, Report, Tokens, UsageReader, error_text
+from llamaswap.core.figures import Report, Tokens
+from llamaswap.core.usage import DocumentUsage, EventUsage, UsageReader, error_text
 
 TIMINGS = {
     "cache_n": 3,
