@@ -105,8 +105,8 @@ class DaemonService(Service):
         self.observers = Observers(reactor, config, os.environ)
         self._planner = build_planner(config)
         backoff = Backoff(backoff_rule(config))
-        last_swap = self.observers.last_swap
-        scheduler = Scheduler(config.facts(), self._planner, config.router.use, backoff, patience(config), last_swap)
+        numbers = self.observers.swap_numbers
+        scheduler = Scheduler(config.facts(), self._planner, config.router.use, backoff, patience(config), numbers)
         self.router: Router[Upstream, HopPool] = Router(
             scheduler, reactor, self._make_pool, self.logs.forget, self.observers.bus.publish
         )

@@ -20,7 +20,6 @@ a planner can see about processes changes, so that the common request asks no pl
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from itertools import count
 from math import inf
 from typing import assert_never
 
@@ -55,7 +54,7 @@ from llamaswap.core.patience import ENDLESS, Patience
 from llamaswap.core.queries import Queries, costs
 from llamaswap.core.rules import Rules
 from llamaswap.core.running import Running
-from llamaswap.core.swaps import ActiveSwap
+from llamaswap.core.swaps import ActiveSwap, SwapNumbers
 from llamaswap.core.values import Evict, ModelFacts, ModelId, RequestId, StopReason, SwapId, SwapReason, UnloadId
 from llamaswap.core.views import Sight, forbidden_idle
 from llamaswap.errors import (
@@ -76,7 +75,7 @@ class Scheduler:
         planner_name: What it is called in records and logs.
         backoff: Knows which models are not tried for a while; none ever unless given.
         patience: How long a request may be overtaken.
-        last_swap: Number of the last swap that is on record; later ones follow it.
+        numbers: Of swaps; from 1 on unless given.
 
     Attributes:
         queries: Answers those who only ask.
@@ -89,7 +88,7 @@ class Scheduler:
         planner_name: str,
         backoff: Backoff | None = None,
         patience: Patience = ENDLESS,
-        last_swap: int = 0,
+        numbers: SwapNumbers | None = None,
     ) -> None:
         self._rules = Rules(facts, planner, planner_name, backoff or Backoff())
         self._book = RequestBook(facts)
@@ -104,7 +103,7 @@ class Scheduler:
         self.queries = Queries(self._rules, self._swaps, self._running, self._book, self._judge, self._fences)
         self._clear: set[ModelId] = set()
         self._wake_mono = inf
-        self._swap_ids = count(last_swap + 1)
+        self._numbers = numbers or SwapNumbers()
 
     # ----------------------------------------------------------------- events
 
@@ -345,7 +344,7 @@ class Scheduler:
 
     def _begin_swap(self, request: Request, decision: Evict, now: float) -> list[Command]:
         evicted = costs(decision.models, self._rules.facts)
-        number, planner = SwapId(next(self._swap_ids)), self._rules.planner_name
+        number, planner = self._numbers.take(), self._rules.planner_name
         swap = ActiveSwap(number, request.model, decision, planner, evicted, request, now)
         swap.waiters[request.id] = request
         self._swaps[swap.id] = self._swap_to[request.model] = swap

@@ -29,6 +29,29 @@ _CANDIDATES: Final = 20
 _EXPLANATION_CHARACTERS: Final = 500
 
 
+class SwapNumbers:
+    """Numbers swaps, so that none has the number of one on record.
+
+    Args:
+        last: Number of the last swap on record, 0 = there is none.
+
+    Attributes:
+        last: The last number that was given, or is on record.
+    """
+
+    def __init__(self, last: int = 0) -> None:
+        self.last = last
+
+    def take(self) -> SwapId:
+        """Give the next number."""
+        self.last += 1
+        return SwapId(self.last)
+
+    def follow(self, last: int) -> None:
+        """Go on behind a number that is on another record."""
+        self.last = max(self.last, last)
+
+
 @dataclass(slots=True, eq=False)
 class ActiveSwap:
     """A swap from its decision to its ``SwapFinished``.

@@ -13,14 +13,16 @@ from msgspec import DecodeError
 from msgspec.json import Encoder, decode
 
 from llamaswap.telemetry.rows import RowFilter, StoredRow, rows_after
-from llamaswap.telemetry.swap_store import find_swaps
+from llamaswap.telemetry.swap_store import first_swap_ms, swaps_after
 
 HasCapture = Callable[[int], bool]
 
 PAGE_ROWS: Final = 500
 """Rows of an export that are read at a time."""
 
-_MOST_SWAPS: Final = 1_000_000
+_MS: Final = 1000
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
 _TOKENS: Final = (
     "cache_tokens",
     "draft_tokens",
@@ -89,8 +91,14 @@ def csv_of(rows: Iterable[StoredRow], has_capture: HasCapture) -> bytes:
         metadata = row.metadata_json if row.metadata_json != "{}" else ""
         head = [row.id, _timestamp(row.ts_created), *row[2:6]]
         has = "true" if has_capture(row.id) else "false"
-        writer.writerow([*head, *figures, row.duration_ms, has, row.error_msg, metadata, *ours])
+        cells = [*head, *figures, row.duration_ms, has, row.error_msg, metadata, *ours]
+        writer.writerow([_harmless(cell) if isinstance(cell, str) else cell for cell in cells])
     return text.getvalue().encode()
+
+
+def _harmless(text: str) -> str:
+    """Keep a spreadsheet from calculating with what a client or a model's server wrote."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 class CSVExport:
@@ -134,39 +142,44 @@ class TraceExport:
 
     def __init__(self, wanted: RowFilter) -> None:
         self._wanted = wanted
-        self._last_id = 0
+        self._after_ms = wanted.start * _MS - 1 if wanted.start is not None else None
+        self._before_ms = (wanted.end + 1) * _MS if wanted.end is not None else None
         self._begin_ms: int | None = None
-        self._is_over = False
+        self._last_id = self._last_swap = 0
+        self._has_rows = True
 
     def next_page(self, connection: sqlite3.Connection) -> bytes:
         """Give the next piece; empty = that was all."""
         if self._begin_ms is None:
             self._begin_ms = self._begin(connection)
-        rows = rows_after(connection, self._wanted, self._last_id, PAGE_ROWS)
-        if rows:
-            self._last_id = rows[-1].id
-            return _lines([_request(row, self._begin_ms) for row in rows])
-        if self._is_over:
-            return b""
-        self._is_over = True
-        return _lines([_swap(record, self._begin_ms) for record in self._swaps(connection)])
+        if self._has_rows:
+            rows = rows_after(connection, self._wanted, self._last_id, PAGE_ROWS)
+            if rows:
+                self._last_id = rows[-1].id
+                return _lines([_request(row, self._begin_ms) for row in rows])
+            self._has_rows = False
+        return self._next_swaps(connection, self._begin_ms)
 
     def _begin(self, connection: sqlite3.Connection) -> int:
         condition, values = self._wanted.condition()
         query = f"SELECT min(coalesce(arrived_ms, ts_created * 1000 - duration_ms)) FROM activity WHERE {condition}"  # noqa: S608 - ours
         [first] = connection.execute(query, values).fetchone()
-        moments = [_at_ms(record) for record in self._swaps(connection)[:1]]
-        return min([*moments, *([first] if first is not None else [])], default=0)
+        moments = (first, first_swap_ms(connection, self._after_ms, self._before_ms))
+        return min((moment for moment in moments if moment is not None), default=0)
 
-    def _swaps(self, connection: sqlite3.Connection) -> list[dict[str, Any]]:
-        wanted = self._wanted
-        records = find_swaps(
-            connection,
-            after_ms=wanted.start * 1000 - 1 if wanted.start is not None else None,
-            before_ms=(wanted.end + 1) * 1000 if wanted.end is not None else None,
-            limit=_MOST_SWAPS,
-        )
-        return [record for record in reversed(records) if not wanted.models or record["model"] in wanted.models]
+    def _next_swaps(self, connection: sqlite3.Connection, begin_ms: int) -> bytes:
+        """Give the next page of swaps on which there is one to a model that is wanted."""
+        models = self._wanted.models
+        while True:
+            records = swaps_after(
+                connection, self._last_swap, after_ms=self._after_ms, before_ms=self._before_ms, limit=PAGE_ROWS
+            )
+            if not records:
+                return b""
+            self._last_swap = records[-1]["swap_id"]
+            wanted = [_swap(record, begin_ms) for record in records if not models or record["model"] in models]
+            if wanted:
+                return _lines(wanted)
 
 
 def _request(row: StoredRow, begin_ms: int) -> dict[str, Any]:

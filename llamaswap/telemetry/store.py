@@ -45,14 +45,6 @@ class Store:
             return fail(StoreError(f"{self._name}: it is closed"))
         return self._worker.do(lambda: self._run(work))
 
-    def open(self) -> Deferred[None]:
-        """Open the database, and make it where there is none.
-
-        Returns:
-            Fires with ``None``, or fails with :class:`~llamaswap.telemetry.schema.StoreError`.
-        """
-        return self.do(lambda _: None)
-
     def close(self) -> Deferred[None]:
         """Close the database when all that was asked for is done; later work fails.
 

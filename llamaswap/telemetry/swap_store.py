@@ -22,13 +22,16 @@ _PLAIN: Final = (
     "outcome",
     "error",
 )
+_LARGEST: Final = 2**62
 _LISTS: Final = ("waiters", "evicted", "candidates")
 _COLUMNS: Final = (*_PLAIN, *_LISTS, "at_ms")
-_SAVE: Final = f"INSERT OR REPLACE INTO swaps ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - ours
+_SAVE: Final = f"INSERT OR IGNORE INTO swaps ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - ours
 
 
 def insert_swap(connection: sqlite3.Connection, record: Mapping[str, Any], keep: int | None = None) -> None:
-    """Write the record of a swap, or write it anew.
+    """Write the record of a swap; one that is there stays as it is.
+
+    A swap that began before its store was in use may have the number of another.
 
     Args:
         connection: To the store.
@@ -46,6 +49,34 @@ def last_swap_id(connection: sqlite3.Connection) -> int:
     """Give the number of the newest swap; 0 = there was none."""
     [last] = connection.execute("SELECT coalesce(max(swap_id), 0) FROM swaps").fetchone()
     return int(last)
+
+
+def first_swap_ms(connection: sqlite3.Connection, after_ms: int | None, before_ms: int | None) -> int | None:
+    """Give when the first swap between two moments began, in UTC epoch milliseconds; as :func:`swaps_after`."""
+    query = "SELECT min(at_ms) FROM swaps WHERE at_ms > ? AND at_ms < ?"
+    [first] = connection.execute(query, _between(after_ms, before_ms)).fetchone()
+    return None if first is None else int(first)
+
+
+def swaps_after(
+    connection: sqlite3.Connection, after_id: int, *, after_ms: int | None, before_ms: int | None, limit: int
+) -> list[dict[str, Any]]:
+    """Read the records with larger numbers, the smallest first.
+
+    Args:
+        connection: To the store.
+        after_id: Only later ones than this.
+        after_ms: UTC epoch milliseconds, exclusive; ``None`` = since ever.
+        before_ms: The same; ``None`` = until now.
+        limit: At most so many.
+    """
+    condition = "at_ms > ? AND at_ms < ? AND swap_id > ?"
+    query = f"SELECT {', '.join(_COLUMNS)} FROM swaps WHERE {condition} ORDER BY swap_id LIMIT ?"  # noqa: S608 - ours
+    return [_record(row) for row in connection.execute(query, (*_between(after_ms, before_ms), after_id, limit))]
+
+
+def _between(after_ms: int | None, before_ms: int | None) -> tuple[int, int]:
+    return -_LARGEST if after_ms is None else after_ms, _LARGEST if before_ms is None else before_ms
 
 
 def find_swaps(

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from llamaswap.config.schema import Config
 from llamaswap.core.news import SwapChanged
+from llamaswap.core.swaps import SwapNumbers
 from llamaswap.errors import ConfigError
 from llamaswap.telemetry.activity import Activity
 from llamaswap.telemetry.bus import Bus
@@ -38,7 +39,7 @@ class Metering:
     Attributes:
         activity: Has the rows and captures.
         meter: Makes them.
-        last_swap: Number of the last swap in the store at the start, 0 = there is none.
+        swap_numbers: Of swaps, behind those in the store.
 
     Raises:
         ConfigError: The store cannot be opened.
@@ -51,7 +52,7 @@ class Metering:
         self._make_worker = make_worker
         self._store_path = config.store_path
         self._is_stopped = False
-        self.last_swap = _try_store(config.store_path)
+        self.swap_numbers = SwapNumbers(_try_store(config.store_path))
         store = Store(config.store_path, make_worker())
         self.activity = Activity(reactor, store, bus.publish, *_limits(config))
         self.meter = Meter(bus, self.activity, config)
@@ -64,16 +65,17 @@ class Metering:
         self.meter.apply(config)
         if config.store_path != self.activity.store_path:
             store = Store(config.store_path, self._make_worker())
-            store.open().addCallbacks(self._move, self._stay, callbackArgs=(store,), errbackArgs=(store,))
+            store.do(last_swap_id).addCallbacks(self._move, self._stay, callbackArgs=(store,), errbackArgs=(store,))
 
     def _swap_changed(self, news: SwapChanged) -> None:
         if news.record["outcome"] is not None and not self._is_stopped:
             self.activity.add_swap(news.record)
 
-    def _move(self, _: None, store: Store) -> None:
+    def _move(self, last_swap: int, store: Store) -> None:
         if self._is_stopped or store.path != self._store_path:
             store.close()
         else:
+            self.swap_numbers.follow(last_swap)
             self.activity.move(store)
 
     def _stay(self, failure: Failure, store: Store) -> None:

@@ -44,7 +44,7 @@ class Observers:
         profiles: Which names stand for others.
         chronicle: What became of swaps, processes and those who waited.
         activity: Requests that have ended.
-        last_swap: Number of the last swap that an earlier daemon put on record, 0 = there is none.
+        swap_numbers: Of swaps, behind those that an earlier daemon put on record.
         monitor: Figures of this machine.
         metrics: What ``GET /metrics`` shows.
         hardware: What this machine is, once that is known.
@@ -71,7 +71,7 @@ class Observers:
         make_worker = make_worker or partial(ThreadWorker, reactor, "store")
         self._metering = Metering(reactor, self.bus, config, make_worker)
         self.activity = self._metering.activity
-        self.last_swap = self._metering.last_swap
+        self.swap_numbers = self._metering.swap_numbers
         self.is_ending = False
         self.hardware: Mapping[str, Any] | None = None
         workers = ThreadWorker(reactor, "host figures"), ThreadWorker(reactor, "GPU figures")

@@ -18,6 +18,7 @@ from llamaswap.core.messages import (
 )
 from llamaswap.core.records import Choice, Waiter, Waiting, WhatIf, Why
 from llamaswap.core.scheduler import Scheduler
+from llamaswap.core.swaps import SwapNumbers
 from llamaswap.core.values import Evict, Generation, ModelFacts, ModelId, OutcomeKind, RequestId, SwapId, SwapReason
 from llamaswap.errors import UpstreamStartError
 from tests.unit.scheduler_world import World, groups
@@ -73,7 +74,7 @@ def test_a_swap_is_explained_from_its_decision_to_its_end() -> None:
 
 
 def test_numbers_of_swaps_follow_those_on_record() -> None:
-    scheduler = Scheduler({A: ModelFacts(A)}, ScriptedPlanner(), "scripted", last_swap=41)
+    scheduler = Scheduler({A: ModelFacts(A)}, ScriptedPlanner(), "scripted", numbers=SwapNumbers(41))
     announced = scheduler.handle(Arrived(RequestId(1), A, 1.0))[0]
     assert isinstance(announced, Announce)
     assert announced.record.id == 42

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from llamaswap.core.news import RowAdded
@@ -283,12 +283,12 @@ SWAP = {
 }
 
 
-def test_swaps_are_kept_and_written_anew() -> None:
+def test_swaps_are_kept() -> None:
     connection = memory()
     assert last_swap_id(connection) == 0
-    insert_swap(connection, SWAP)
-    insert_swap(connection, {**SWAP, "swap_id": 18, "model": "a", "at": "2026-11-20T09:16:03.300Z"})
     insert_swap(connection, {**SWAP, "load_ms": 2100, "outcome": "ready"})
+    insert_swap(connection, {**SWAP, "swap_id": 18, "model": "a", "at": "2026-11-20T09:16:03.300Z"})
+    insert_swap(connection, {**SWAP, "model": "another with its number"})
     assert last_swap_id(connection) == 18
     assert [swap["swap_id"] for swap in find_swaps(connection)] == [18, 17]
     assert find_swaps(connection, model="b") == [{**SWAP, "load_ms": 2100, "outcome": "ready"}]
@@ -318,7 +318,7 @@ def test_what_the_database_refuses_is_told_and_rolled_back() -> None:
 def test_nothing_is_done_in_a_closed_store() -> None:
     worker = InlineWorker()
     store = Store("", worker)
-    success_of(store.open())
+    success_of(store.do(lambda _: None))
     success_of(store.close())
     assert worker.has_ended
 
@@ -342,6 +342,30 @@ class Collector:
             while self.calls:
                 self.calls.pop(0)()
                 count -= 1
+
+
+def test_a_thread_that_ends_takes_nothing_more_and_nobody_waits_for_ever() -> None:
+    worker = ThreadWorker(Collector(), "test")
+    worker.end()
+    failure_of(worker.do(lambda: 1), RuntimeError)
+
+
+def test_a_thread_does_not_do_what_nobody_waits_for() -> None:
+    reactor = Collector()
+    worker = ThreadWorker(reactor, "test")
+    may_go_on = threading.Event()
+    done: list[str] = []
+    first = worker.do(lambda: may_go_on.wait(10))
+    given_up = worker.do(lambda: done.append("given up"))
+    last = worker.do(lambda: done.append("last"))
+    given_up.cancel()
+    failure_of(given_up, CancelledError)
+    may_go_on.set()
+    worker.end()
+    reactor.run(2)
+    assert success_of(first)
+    success_of(last)
+    assert done == ["last"]
 
 
 def test_a_thread_does_what_it_is_given_in_order_and_ends() -> None:
@@ -494,6 +518,32 @@ def test_a_full_disk_is_a_store_error(tmp_path: Path) -> None:
     assert office.ids() == []
     assert office.activity.lost == 1
     success_of(office.activity.close())
+
+
+def test_a_row_that_cannot_be_written_is_no_part_of_what_follows() -> None:
+    office = Office()
+    broken = office.activity.read(lambda connection: insert_rows(connection, [ROW, ROW._replace(model_id="\ud800")], 9))
+    failure_of(broken, UnicodeEncodeError)
+    office.activity.add(ROW)
+    assert office.ids() == [1]
+
+
+def test_what_is_asked_of_a_closed_store_fails() -> None:
+    office = Office()
+    success_of(office.activity.close())
+    failure_of(office.activity.read(page), StoreError)
+    success_of(office.activity.close())
+
+
+def test_swaps_that_wait_for_a_slow_disk_are_bounded() -> None:
+    office = Office()
+    office.worker.is_held = True
+    for number in range(10_005):
+        office.activity.add_swap({**SWAP, "swap_id": number + 1})
+    assert office.activity.lost == 5
+    office.worker.let_go()
+    office.activity.add_swap({**SWAP, "swap_id": 20_000})
+    assert success_of(office.activity.read(last_swap_id)) == 20_000
 
 
 def test_a_slow_disk_costs_rows_and_no_memory() -> None:

@@ -6,6 +6,7 @@ import base64
 import csv
 import gzip
 import json
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -604,6 +605,29 @@ SWAP = {
 }
 
 
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\t=1"])
+def test_a_spreadsheet_does_not_calculate_with_what_a_client_wrote(stack: Stack, name: str) -> None:
+    stack.post_json(CHAT, {"model": name})
+    data = stack.begin("GET", "/api/metrics/activity?format=csv").take()
+    [found] = csv.DictReader(body_of(data).decode().splitlines())
+    assert found["model"] == f"'{name}"
+    assert found["cache_tokens"] == "0"
+
+
+def test_many_swaps_are_exported_page_by_page(stack: Stack) -> None:
+    from llamaswap.telemetry.swap_store import insert_swap
+
+    def fill(connection: sqlite3.Connection) -> None:
+        for number in range(1, 1203):
+            model = "b" if number in {1, 1202} else "a"
+            insert_swap(connection, {**SWAP, "swap_id": number, "model": model, "at": "2001-01-01T00:00:00.000Z"})
+
+    success_of(stack.daemon.observers.activity.read(fill))
+    trace = "/api/metrics/activity?format=jsonl"
+    assert len(body_of(stack.begin("GET", trace).take()).splitlines()) == 1202
+    assert len(body_of(stack.begin("GET", f"{trace}&model=b").take()).splitlines()) == 2
+
+
 def test_the_list_as_a_trace(stack: Stack) -> None:
     from llamaswap.telemetry.swap_store import insert_swap
 
@@ -717,6 +741,20 @@ def test_a_reload_moves_activity_to_another_file(tmp_path: Path) -> None:
     assert watched.activity.store_path == path, "that cannot be opened"
     watched.apply(Config())
     assert watched.activity.store_path == ""
+
+
+def test_swaps_go_on_behind_those_in_another_file(tmp_path: Path) -> None:
+    from llamaswap.telemetry.schema import open_store
+    from llamaswap.telemetry.swap_store import insert_swap
+
+    path = str(tmp_path / "s.db")
+    insert_swap(open_store(path), {**SWAP, "swap_id": 70, "at": "2026-11-20T09:15:03.300Z"})
+    watched = observers()
+    assert watched.swap_numbers.take() == 1
+    watched.apply(Config(store_path=path))
+    assert watched.swap_numbers.take() == 71
+    watched.apply(Config(store_path=str(tmp_path / "empty.db")))
+    assert watched.swap_numbers.take() == 72, "they do not go back"
 
 
 def test_the_end_closes_the_store_once() -> None:

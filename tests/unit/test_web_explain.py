@@ -146,7 +146,7 @@ def test_swaps_of_an_earlier_daemon_come_from_the_store(tmp_path: Path) -> None:
         return Stack(config_of(ModelConfig(A), ModelConfig(B), store_path=str(tmp_path / "s.db")))
 
     before = started()
-    assert before.daemon.observers.last_swap == 0
+    assert before.daemon.observers.swap_numbers.last == 0
     for number, model in ((1, A), (2, B), (3, A)):
         note(before, number, 1, 1.0, model, OutcomeKind.READY)
     note(before, 4, 1, 1.0, A)  # does not end any more
@@ -154,7 +154,7 @@ def test_swaps_of_an_earlier_daemon_come_from_the_store(tmp_path: Path) -> None:
     note(before, 4, 1, 1.0, A, OutcomeKind.CANCELLED)  # too late, and no reason to fail
 
     after = started()
-    assert after.daemon.observers.last_swap == 3
+    assert after.daemon.observers.swap_numbers.last == 3
     assert [s["swap_id"] for s in ask(after, "/api/swaps")["swaps"]] == [3, 2, 1]
     note(after, 4, 1, 1.0, B, OutcomeKind.READY)
     assert [s["swap_id"] for s in ask(after, "/api/swaps")["swaps"]] == [4, 3, 2, 1]
