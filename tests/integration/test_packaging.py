@@ -6,8 +6,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +41,14 @@ def run(*argv: str | Path, cwd: Path) -> str:
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def only_what_is_installed() -> Iterator[None]:
+    """Hide a checkout that is named in the environment: it would be found before what was installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONPATH", raising=False)
+        yield
 
 
 def pip(venv: Path, *argv: str | Path) -> None:
@@ -75,6 +84,16 @@ def venv(tmp_path_factory: pytest.TempPathFactory, dist: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what builds the package; ``dist`` has shown that it is named rightly."""
+    folder = tmp_path_factory.mktemp("backend")
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        requires = tomllib.load(file)["build-system"]["requires"]
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, *requires, cwd=folder)
+    return folder
+
+
 def one(folder: Path, pattern: str) -> Path:
     """Give the only file that fits."""
     (found,) = folder.glob(pattern)
@@ -99,7 +118,15 @@ def test_wheel_and_sdist_hold_every_module_and_data_file(dist: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["wheel", "sdist", "folder", "editable"])
-def test_every_entry_serves_from_an_empty_folder(way: str, tree: Path, dist: Path, venv: Path, tmp_path: Path) -> None:
+def test_every_entry_serves_from_an_empty_folder(
+    way: str,
+    tree: Path,
+    dist: Path,
+    venv: Path,
+    backend: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     what: dict[str, Sequence[str | Path]] = {
         "wheel": (one(dist, "*.whl"),),
         "sdist": (one(dist, "*.tar.gz"),),
@@ -107,7 +134,9 @@ def test_every_entry_serves_from_an_empty_folder(way: str, tree: Path, dist: Pat
         "editable": ("--editable", tree),
     }
     pip(venv, "uninstall", "--yes", "llamaswap")
-    pip(venv, "install", "--no-deps", *what[way])
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(backend))
+        pip(venv, "install", "--no-deps", "--no-build-isolation", *what[way])
 
     assert "llamaswap" in run(venv / "bin/twistd", "--help", cwd=tmp_path)
     assert "llamaswap" in run(venv / "bin/twist", "--help", cwd=tmp_path)
