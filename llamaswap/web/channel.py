@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _HEAD_END: Final = b"\r\n\r\n"
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
+_MOST_LINES: Final = 10_000
+"""Of a head: a megabyte of tiny ones would hold up everybody for half a second."""
+
 _BACKLOG_BYTES: Final = 16 * 1024
 """What a client may send ahead of the answer to its request before it is made to wait."""
 
@@ -132,7 +135,7 @@ class EdgeChannel(Outlet):
 
     def _begin(self, head: bytes, data: bytes) -> bytes:
         """Begin a request; give what is left of the data behind the head."""
-        if len(head) > self.site.limits.max_header_bytes:
+        if len(head) > self.site.limits.max_header_bytes or head.count(b"\n") > _MOST_LINES:
             self.refuse(431, "header block too long", head)
             return b""
         request_head = read_head(head)

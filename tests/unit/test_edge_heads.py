@@ -88,6 +88,11 @@ def test_d18_many_empty_lines_before_a_request_cost_one_copy(edge: Edge) -> None
     assert time.process_time() - began < 0.3  # a copy for each of them took 0.8 s and more
 
 
+def test_d18_a_head_of_very_many_lines_is_refused(edge: Edge) -> None:
+    assert edge.ask(get(headers="a:b\r\n" * 9_000)) == PLAIN
+    assert edge.ask(get(headers="a:b\r\n" * 11_000)).startswith(b"HTTP/1.1 431 ")
+
+
 def test_d18_a_long_head_that_trickles_in_is_searched_once(edge: Edge) -> None:
     end = edge.connect()
     end.send(get(headers="X: " + "x" * 1_000_000 + "\r\n")[:-4])
