@@ -82,7 +82,8 @@ class Fences:
 
     def lift(self, now: float, *, all_of_them: bool = False) -> list[Fenced]:
         """Lift those whose model has been served, or is not waited for any more; or all of them."""
-        wanted = {request.model for request in self._book.queue} | {swap.target for swap in self._swaps.values()}
+        wanted = {request.model for request in self._book.queue}
+        wanted.update(swap.target for swap in self._swaps.values() if swap.waiters)
         gone = [fence for fence in self.standing.values() if all_of_them or fence.model not in wanted]
         for fence in gone:
             del self.standing[fence.model]

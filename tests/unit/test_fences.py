@@ -159,6 +159,19 @@ def test_f6_fence_falls_when_its_only_client_leaves() -> None:
     assert is_served(world, held)
 
 
+def test_f6_fence_falls_when_all_whom_its_swap_is_for_have_left() -> None:
+    world = world_of("ab")
+    busy = world.load("a")
+    late = world.arrive("b")
+    wait_until_overdue(world)
+    world.leave(busy)
+    assert world.swaps
+    assert world.fences == {B}
+    world.leave(late)
+    assert world.swaps
+    assert not world.fences
+
+
 def test_f1_two_fences_that_do_not_meet_stand_together() -> None:
     world = World(
         "abcd",
