@@ -16,6 +16,7 @@ KEPT_SECONDS: Final = 24 * 3600.0
 KEPT_RECORDS: Final = 10_000
 
 _MS: Final = 1000
+_DECIMALS: Final = 3
 
 Row = Mapping[str, Any]
 
@@ -89,7 +90,8 @@ class SwapLog:
         record = news.record
         known = self._rows.get(record.id)
         if known is None:
-            at = self._wall(record.since_mono)
+            # As it is shown, so that a client may ask for what is later than the newest that it has.
+            at = round(self._wall(record.since_mono), _DECIMALS)
             self._make_room(at)
             decision_ms = round((news.at_mono - record.since_mono) * _MS, 3)
         else:

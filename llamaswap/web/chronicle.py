@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from llamaswap.core.values import ModelId, RequestId
+from llamaswap.core.values import ModelId, RequestId, SwapId
 from llamaswap.telemetry.bus import Bus
 from llamaswap.telemetry.swaps import SwapLog
 from llamaswap.telemetry.timeline import Timeline, Wait
@@ -51,6 +51,7 @@ class Chronicle:
         if sent_mono is not None and passage.peer is None:
             self.timeline.served(passage.model, sent_mono)
             if sent_mono - exchange.resolved_mono >= _SHORTEST_WAIT_SECONDS:
+                exchange.swap_id = self._swap_of(exchange)
                 self._wait_ended(exchange, sent_mono)
 
     def _ended(self, news: ExchangeEnded) -> None:
@@ -60,12 +61,17 @@ class Chronicle:
             return
         if exchange.sent_mono is not None:
             self.timeline.released(passage.model, ended_mono)
-        elif _has_waited(exchange, ended_mono):
+            return
+        # A start may fail faster than anything is called a wait.
+        exchange.swap_id = self._swap_of(exchange)
+        if _has_waited(exchange, ended_mono):
             self._wait_ended(exchange, ended_mono)
+
+    def _swap_of(self, exchange: Exchange) -> SwapId | None:
+        return self.swaps.swap_to(ModelId(exchange.passage.model), exchange.resolved_mono)
 
     def _wait_ended(self, exchange: Exchange, at_mono: float) -> None:
         model, name = ModelId(exchange.passage.model), exchange.request.request_id
-        exchange.swap_id = self.swaps.swap_to(model, exchange.resolved_mono)
         self.timeline.waited(Wait(model, name, exchange.resolved_mono, at_mono))
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from math import inf
 from typing import Final
 from urllib.parse import parse_qs
 
 from llamaswap.errors import BadRequestError
+from llamaswap.telemetry.rfc3339 import parse_ns
 
 Values = Mapping[str, Sequence[str]]
 
-_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
-"""RFC 3339."""
-
+_NS: Final = 1_000_000_000
 _LIMIT: Final = 100
 _LARGEST_LIMIT: Final = 1000
 _LONGEST_NUMBER_DIGITS: Final = 18
@@ -44,15 +42,13 @@ def window(values: Values) -> tuple[float, float]:
 
 
 def _moment(values: Values, name: str, missing: float) -> float:
-    text = first(values, name).upper()
+    text = first(values, name)
     if not text:
         return missing
-    try:
-        if not _TIME.fullmatch(text):
-            raise ValueError  # noqa: TRY301 - as for what has the form but is no date
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        raise BadRequestError(f"invalid '{name}' timestamp, use RFC3339 format") from None
+    at_ns = parse_ns(text)
+    if at_ns is None:
+        raise BadRequestError(f"invalid '{name}' timestamp, use RFC3339 format")
+    return at_ns / _NS
 
 
 def limit_of(values: Values) -> int:

@@ -26,6 +26,7 @@ from llamaswap.core.values import (
     SwapId,
     SwapReason,
 )
+from llamaswap.errors import UpstreamStartError
 from tests.deferreds import success_of
 from tests.unit.web_stack import Stack, config_of
 
@@ -175,6 +176,28 @@ def test_a_request_knows_the_swap_that_it_waited_for(stack: Stack) -> None:
     assert exchange.swap_id == 2
     stack.post_json(CHAT, {"model": "alpha"})
     assert stack.daemon.observers.ledger.listed()[1].swap_id is None
+
+
+def test_a_request_knows_the_swap_that_failed_for_it_at_once(stack: Stack) -> None:
+    stack.post_json(CHAT, {"model": "alpha"})
+    [exchange] = stack.daemon.observers.ledger.listed()
+    note(stack, 2, 1, 1.0, A, OutcomeKind.FAILED)
+    stack.router.waiter.refused(UpstreamStartError("no such file"))
+    assert exchange.swap_id == 2
+    assert ask(stack, "/api/timeline")["waits"] == [], "too short to be called a wait"
+
+
+@pytest.mark.parametrize("since_mono", [1.0, 1.0004, 1.0006, 1.7139])
+def test_what_is_shown_of_a_swap_is_enough_to_ask_for_later_ones(stack: Stack, since_mono: float) -> None:
+    note(stack, 1, 1, since_mono)
+    [row] = ask(stack, "/api/swaps")["swaps"]
+    assert ask(stack, f"/api/swaps?after={row['at']}")["swaps"] == []
+    assert ask(stack, f"/api/swaps?before={row['at']}")["swaps"] == []
+
+
+@pytest.mark.parametrize("path", ["/api/swaps", "/api/timeline"])
+def test_a_plus_that_nobody_escaped_is_understood(stack: Stack, path: str) -> None:
+    assert stack.ask("GET", f"{path}?after=2026-11-20T09:15:00.000000001+01:00").status == 200
 
 
 @pytest.mark.parametrize("path", ["/api/swaps", "/api/timeline"])
