@@ -18,7 +18,7 @@ from llamaswap.web.auth import Door
 from llamaswap.web.daemon import Daemon
 from llamaswap.web.edge import EdgeRequest
 from llamaswap.web.paths import decoded, escaped
-from llamaswap.web.request_metrics import ModelCollector, RequestCollector
+from llamaswap.web.request_metrics import ModelCollector, RequestCollector, WaitingCollector
 
 _OFF: Final = "# performance monitor not available\n"
 _MODELS: Final = b"/api/models/"
@@ -38,6 +38,7 @@ class MetricsRoutes:
         self._daemon = daemon
         self._registry = daemon.observers.metrics
         self._registry.register(RequestCollector(daemon))
+        self._registry.register(WaitingCollector(daemon))
         self._registry.register(ModelCollector(daemon))
 
     def register(self, app: Klein) -> None:

@@ -10,6 +10,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from llamaswap.config.schema import Config
+from llamaswap.core.messages import Fenced
 from llamaswap.core.values import ModelId, ProcessState
 from llamaswap.web.daemon import Daemon
 from llamaswap.web.exchange import Exchange, ExchangeEnded, Phase
@@ -60,6 +61,43 @@ class RequestCollector(Collector):
         for pair, count in counts.items():
             under_way.add_metric(pair, count)
         yield under_way
+
+
+class WaitingCollector(Collector):
+    """Tells who waits, and counts the fences around those who have waited for too long.
+
+    Args:
+        daemon: Has the configuration, the bus and the requests.
+    """
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._fences: Counter[ModelId] = Counter()
+        daemon.observers.bus.subscribe(Fenced, self._count)
+
+    def _count(self, news: Fenced) -> None:
+        self._fences[news.model] += news.is_raised
+
+    def collect(self) -> Iterable[Metric]:
+        """See the parent class."""
+        models, ledger = self._daemon.config.models, self._daemon.observers.ledger
+        now = ledger.now()
+        waits: dict[str, list[float]] = {model: [] for model in models}
+        for each in ledger.exchanges():
+            if each.sent_mono is None and each.passage.peer is None:
+                waits.setdefault(each.passage.model, []).append(now - each.resolved_mono)
+        depth = GaugeMetricFamily("llamaswap_queue_depth", "Requests that wait.", labels=["model"])
+        oldest = GaugeMetricFamily("llamaswap_queue_oldest_seconds", "The longest of their waits.", labels=["model"])
+        for model, waited_seconds in waits.items():
+            depth.add_metric([model], len(waited_seconds))
+            oldest.add_metric([model], max(waited_seconds, default=0))
+        fences = CounterMetricFamily(
+            "llamaswap_fences", "Times that nobody might overtake a model any more.", labels=["model"]
+        )
+        self._fences = Counter({model: self._fences[model] for model in models})
+        for model, count in self._fences.items():
+            fences.add_metric([model], count)
+        yield from (depth, oldest, fences)
 
 
 class ModelCollector(Collector):

@@ -9,6 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from llamaswap.config.schema import ModelConfig, PerformanceConfig
+from llamaswap.core.messages import Fenced
 from llamaswap.core.values import ModelId, ProcessState
 from llamaswap.web.metrics import wants_openmetrics
 from tests.unit.web_stack import End, Stack, config_of, response_of
@@ -136,6 +137,36 @@ def test_a_model_that_a_reload_took_away_is_forgotten(stack: Stack) -> None:
     stack.daemon.config = config_of(B)
     assert values(stack, "llamaswap_requests") == {}
     assert values(stack, "llamaswap_model_state") == {("org/b", "stopped"): 1}
+
+
+def test_who_waits(stack: Stack) -> None:
+    assert b'llamaswap_queue_depth{model="a"} 0.0' in stack.ask("GET", "/metrics").body
+    chat(stack)
+    stack.reactor.advance(2.0)
+    client = chat(stack)
+    stack.reactor.advance(1.0)
+    assert values(stack, "llamaswap_queue_depth") == {("a",): 2}
+    assert values(stack, "llamaswap_queue_oldest_seconds") == {("a",): 3}
+    client.leave()
+    assert values(stack, "llamaswap_queue_depth") == {("a",): 1}
+    stack.daemon.config = config_of(B)
+    assert values(stack, "llamaswap_queue_depth") == {("a",): 1}, "it waits still, although a reload took its model"
+
+
+def test_who_is_served_does_not_wait(stack: Stack) -> None:
+    stack.be_ready("a")
+    chat(stack)
+    assert values(stack, "llamaswap_queue_depth") == values(stack, "llamaswap_queue_oldest_seconds") == {}
+
+
+def test_f7_fences_are_counted_when_they_rise(stack: Stack) -> None:
+    publish = stack.daemon.observers.bus.publish
+    assert b'llamaswap_fences_total{model="a"} 0.0' in stack.ask("GET", "/metrics").body
+    for is_raised in (True, False, True):
+        publish(Fenced(A.id, 300.0, frozenset({B.id}), is_raised))
+    assert values(stack, "llamaswap_fences") == {("a",): 2}
+    stack.daemon.config = config_of(B)
+    assert values(stack, "llamaswap_fences") == {}
 
 
 # ----------------------------------------------------------------- those of models' servers
