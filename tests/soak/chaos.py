@@ -243,6 +243,15 @@ class Soak:
         record = await client.ask(Plan("", "GET", "/running"))
         if record.json() != {"running": []}:
             self._wrong.append(f"round {number}: /running after the unload: {record.body.decode()}")
+        for model in MODELS:
+            shown = (await client.ask(Plan(model, "GET", f"/api/models/{model}"))).json()
+            if shown["queued"] or shown["in_flight"]:
+                self._wrong.append(
+                    f"round {number}: {model} has {shown['queued']} waiting, {shown['in_flight']} served"
+                )
+        shown = (await client.ask(Plan("", "GET", "/api/queue"))).json()
+        if shown != {"queue": [], "fences": []}:
+            self._wrong.append(f"round {number}: the queue: {shown}")
         client.close()
         process = psutil.Process(self._daemon.process.pid)
         first_fds = self._sizes[0][0] if self._sizes else process.num_fds()
@@ -297,6 +306,7 @@ class Soak:
                 self._wrong.append(f"the daemon grew by {growth / _MIB:.1f} MiB")
             for fds, threads, rss in (sizes[0], sizes[-1]):
                 say(f"  daemon at rest: {fds} descriptors, {threads} threads, {rss / _MIB:.1f} MiB")
+            say(f"  MiB in each calm: {' '.join(f'{rss / _MIB:.0f}' for _, _, rss in sizes)}")
 
     def _report(self, found: list[Life]) -> None:
         ends = Counter(f"{r.end} {r.status or ''} {r.code}".strip() for r in self._records)

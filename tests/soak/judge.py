@@ -25,6 +25,9 @@ _ABANDONED_SECONDS: Final = 8.0
 _START_SECONDS: Final = 20.0
 """Longest that a start may take to fail."""
 
+_LOAD_SECONDS: Final = 60.0
+"""How long a load that nobody waits for may be in the queue, and take its place of the model's."""
+
 _OWN_FAULTS: Final = ("die", "die-late", "drop", "drop-late")
 _TAG: Final = re.compile(rb'"tag": "([^"]+)"')
 _ENGINE: Final = Engine(DEMO, 0)
@@ -190,7 +193,7 @@ def _held(record: Record) -> Interval:
     if record.plan.path.startswith("/api/models/unload"):
         return Interval(0, 0)
     # Those who left count until the daemon notices; a load that is not waited for, until it is over.
-    more = _START_SECONDS if record.status == HTTPStatus.ACCEPTED else _SLACK_SECONDS
+    more = _LOAD_SECONDS if record.status == HTTPStatus.ACCEPTED else _SLACK_SECONDS
     return Interval(record.sent_mono, record.ended_mono + more)
 
 
