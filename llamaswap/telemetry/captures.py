@@ -74,7 +74,9 @@ class Packer:
             yield self._block(ids, held)
 
     def _block(self, ids: list[int], captures: list[Capture]) -> Block:
-        return Block(tuple(ids), self._compressor.compress(self._encoder.encode(captures)))
+        packed = self._compressor.compress(self._encoder.encode(captures))
+        # What the library gives still has the room that the plain bytes could have needed.
+        return Block(tuple(ids), memoryview(packed).tobytes())
 
 
 class Captures:
