@@ -393,6 +393,10 @@ class InlineWorker:
         self.has_ended = False
         self._held: list[tuple[Callable[[], Any], Deferred[Any]]] = []
 
+    @property
+    def has_nothing_to_do(self) -> bool:
+        return not self._held
+
     def do(self, work: Callable[[], Any]) -> Deferred[Any]:
         assert not self.has_ended
         done: Deferred[Any] = Deferred()

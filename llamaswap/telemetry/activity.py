@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
@@ -23,7 +24,7 @@ from llamaswap.telemetry.swaps import KEPT_RECORDS
 T = TypeVar("T")
 
 _BATCH_SECONDS: Final = 0.1
-"""Rows of that time are written together."""
+"""Rows of that time are written together, and told of together."""
 _BATCH_ROWS: Final = 100
 """As many are written without waiting: what their captures hold is better freed while it is young."""
 _MOST_UNWRITTEN: Final = 10_000
@@ -41,6 +42,9 @@ class _Ended(NamedTuple):
 
 class Activity:
     """Takes rows on the reactor's thread at next to no cost, and has them written in batches by the store's.
+
+    To memory they are written when somebody reads, or when captures become too many to be held unpacked: of
+    many requests a second, most rows would be made room for before anybody has seen them.
 
     Args:
         clock: Gives the time, and calls later.
@@ -67,9 +71,9 @@ class Activity:
         self._publish = publish
         self._keep = keep
         self._packer = Packer()
-        self._waiting: list[_Ended] = []
+        self._waiting: deque[_Ended] = deque()
+        self._last_id = 0  # in memory
         self._unwritten = self._raw_bytes = 0
-        self._is_closed = False
         self._timer: IDelayedCall | None = None
         self._complained_mono: float | None = None
 
@@ -98,11 +102,26 @@ class Activity:
             capture, raw_bytes = None, 0
         self._unwritten += 1
         self._raw_bytes += raw_bytes
-        self._waiting.append(_Ended(row, capture, raw_bytes))
-        if len(self._waiting) >= _BATCH_ROWS:
+        waiting = self._waiting
+        waiting.append(_Ended(row, capture, raw_bytes))
+        if self._store.path:
+            is_due = len(waiting) >= _BATCH_ROWS
+        else:
+            self._last_id += 1
+            is_due = self._raw_bytes > self.captures.capacity_bytes
+            if len(waiting) > self._keep:
+                self._settle(None, 1, waiting.popleft().raw_bytes)
+        if is_due:
             self._write()
-        elif self._timer is None:
-            self._timer = self._clock.callLater(_BATCH_SECONDS, self._write)
+        if self._timer is None and (waiting or not self._store.path):
+            self._timer = self._clock.callLater(_BATCH_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._store.path:
+            self._write()
+        else:
+            self._publish(RowAdded(self._last_id))
 
     def add_swap(self, record: Mapping[str, Any]) -> None:
         """Write the record of a swap that has ended, as :class:`~llamaswap.core.news.SwapChanged` has it."""
@@ -126,17 +145,14 @@ class Activity:
         if not self._unwritten:
             return self._store.do(work)
         # The captures of a batch are kept when it has come back, and results come in order.
-        return self._store.do(lambda _: None).addCallback(lambda _: self._read_now(work))
-
-    def _read_now(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
-        if self._is_closed:
-            raise StoreError("the store is closed")
-        return self._store.do(work)
+        return self._store.do(lambda _: None).addCallback(lambda _: self._store.do(work))
 
     def move(self, store: Store) -> None:
         """Write to another store from now on; the old one is closed when it has what is its own."""
         self._write()
+        self._stop_timer()
         old, self._store = self._store, store
+        self._last_id = 0
         self.captures.clear()  # the other has numbers of its own
         old.close()
 
@@ -147,19 +163,23 @@ class Activity:
             Fires with ``None``.
         """
         self._write()
-        self._is_closed = True
+        self._stop_timer()
         return self._store.close()
 
-    def _write(self) -> None:
-        if self._timer is not None and self._timer.active():
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
             self._timer.cancel()
-        self._timer = None
+            self._timer = None
+
+    def _write(self) -> None:
+        store = self._store
+        if store.path:
+            self._stop_timer()
         if not self._waiting:
             return
-        batch, self._waiting = self._waiting, []
-        keep = None if self._store.path else self._keep
-        store = self._store
-        done = store.do(partial(self._write_batch, batch, keep))
+        batch, self._waiting = self._waiting, deque()
+        limits = (None, None) if store.path else (self._keep, self._last_id - len(batch) + 1)
+        done = store.do(partial(self._write_batch, batch, *limits))
         done.addBoth(self._settle, len(batch), sum(ended.raw_bytes for ended in batch))
         done.addCallbacks(self._written, self._failed, callbackArgs=(store,), errbackArgs=(len(batch),))
         done.addErrback(lambda failure: self._log.failure("could not take note of rows", failure))
@@ -170,10 +190,10 @@ class Activity:
         return result
 
     def _write_batch(
-        self, batch: Sequence[_Ended], keep: int | None, connection: sqlite3.Connection
+        self, batch: Collection[_Ended], keep: int | None, first_id: int | None, connection: sqlite3.Connection
     ) -> tuple[range, list[Block]]:
         """Write rows and pack captures; not on the reactor's thread."""
-        ids = insert_rows(connection, [ended.row for ended in batch], keep)
+        ids = insert_rows(connection, [ended.row for ended in batch], keep, first_id)
         made = ((i, ended.capture()) for i, ended in zip(ids, batch, strict=True) if ended.capture is not None)
         return ids, list(self._packer.pack(made))
 
@@ -183,7 +203,8 @@ class Activity:
         ids, blocks = added
         for block in blocks:
             self.captures.put(block)
-        self._publish(RowAdded(ids[-1]))
+        if store.path:
+            self._publish(RowAdded(ids[-1]))
 
     def _failed(self, failure: Failure, rows: int) -> None:
         """Say that rows are lost, but not for each batch: a full disk stays full for a while."""

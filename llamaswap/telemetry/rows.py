@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, Final, NamedTuple
 
 
@@ -150,11 +150,13 @@ def _given(value: float | str | None) -> tuple[float | str, ...]:
 
 @cache
 def _insertion(rows: int) -> str:
-    values = f"({', '.join('?' * len(Row._fields))})"
-    return f"INSERT INTO activity ({', '.join(Row._fields)}) VALUES {', '.join([values] * rows)}"  # noqa: S608 - ours
+    values = f"(?, {', '.join('?' * len(Row._fields))})"
+    return f"INSERT INTO activity (id, {', '.join(Row._fields)}) VALUES {', '.join([values] * rows)}"  # noqa: S608 - ours
 
 
-def insert_rows(connection: sqlite3.Connection, rows: Sequence[Row], keep: int | None) -> range:
+def insert_rows(
+    connection: sqlite3.Connection, rows: Sequence[Row], keep: int | None, first_id: int | None = None
+) -> range:
     """Write rows in order.
 
     Many are one statement: each step of SQLite gives the interpreter up, and has to wait for it again.
@@ -163,6 +165,7 @@ def insert_rows(connection: sqlite3.Connection, rows: Sequence[Row], keep: int |
         connection: To the store.
         rows: At least one.
         keep: The newest so many stay; ``None`` = all.
+        first_id: The first one's, larger than any before; ``None`` = the next.
 
     Returns:
         Their ids.
@@ -171,7 +174,9 @@ def insert_rows(connection: sqlite3.Connection, rows: Sequence[Row], keep: int |
     connection.execute("BEGIN IMMEDIATE")
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         group = rows[start : start + _ROWS_AT_ONCE]
-        last = connection.execute(_insertion(len(group)), tuple(chain.from_iterable(group))).lastrowid or 0
+        ids = chain((None if start else first_id,), repeat(None))
+        values = chain.from_iterable((row_id, *row) for row_id, row in zip(ids, group, strict=False))
+        last = connection.execute(_insertion(len(group)), tuple(values)).lastrowid or 0
     if keep is not None:
         connection.execute("DELETE FROM activity WHERE id <= ?", (last - keep,))
     connection.execute("COMMIT")

@@ -457,7 +457,7 @@ def test_h91_a_slow_client_gets_the_newest_states_and_a_list_of_requests(stack: 
         stack.reactor.advance(0.06)
     for client in clients[:100]:
         client.leave()
-    stack.reactor.advance(0.06)
+    stack.reactor.advance(0.12)
     assert slow.raw() == b""
     assert len(quick.take()) > 140
     slow.resume()

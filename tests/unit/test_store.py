@@ -422,11 +422,29 @@ def test_rows_are_written_together_after_a_moment() -> None:
     assert not office.clock.getDelayedCalls()
 
 
-def test_who_reads_finds_every_row() -> None:
-    office = Office()
+def test_who_reads_finds_every_row(tmp_path: Path) -> None:
+    for path in ("", str(tmp_path / "s.db")):
+        office = Office(path)
+        office.activity.add(ROW)
+        assert office.ids() == [1]
+        success_of(office.activity.close())
+        assert not office.clock.getDelayedCalls()
+
+
+def test_rows_in_memory_that_nobody_reads_make_room_without_being_written() -> None:
+    office = Office(keep=2)
+    office.worker.is_held = True
+    for _ in range(10_005):
+        office.activity.add(ROW, capture, 8)
+        office.clock.advance(0.1)
+    assert office.worker.has_nothing_to_do
+    assert office.news[-1] == RowAdded(10_005)
+    office.worker.is_held = False
+    assert office.ids() == [10_005, 10_004]
+    assert [n in office.activity.captures for n in (10_003, 10_004, 10_005)] == [False, True, True]
     office.activity.add(ROW)
-    assert office.ids() == [1]
-    assert not office.clock.getDelayedCalls()
+    assert office.ids() == [10_006, 10_005]
+    assert office.activity.lost == 0
 
 
 class LateWorker(InlineWorker):
@@ -498,8 +516,8 @@ def test_another_store_gets_what_comes_then(tmp_path: Path) -> None:
     assert newest_rows(open_store(str(tmp_path / "new.db")), 9)[0].model_id == "b"
 
 
-def test_a_disk_that_refuses_costs_rows_and_nothing_else(logged_failures: LoggedFailures) -> None:
-    office = Office()
+def test_a_disk_that_refuses_costs_rows_and_nothing_else(tmp_path: Path, logged_failures: LoggedFailures) -> None:
+    office = Office(str(tmp_path / "s.db"))
     office.worker.error = StoreError("disk is full")
     for _ in range(3):
         office.activity.add(ROW, capture, 8)
@@ -508,6 +526,7 @@ def test_a_disk_that_refuses_costs_rows_and_nothing_else(logged_failures: Logged
     office.worker.error = None
     office.activity.add(ROW)
     assert office.ids() == [1]
+    success_of(office.activity.close())
     assert not logged_failures.flush()
 
 
@@ -546,8 +565,8 @@ def test_swaps_that_wait_for_a_slow_disk_are_bounded() -> None:
     assert success_of(office.activity.read(last_swap_id)) == 20_000
 
 
-def test_a_slow_disk_costs_rows_and_no_memory() -> None:
-    office = Office()
+def test_a_slow_disk_costs_rows_and_no_memory(tmp_path: Path) -> None:
+    office = Office(str(tmp_path / "s.db"))
     office.worker.is_held = True
     for _ in range(10_005):
         office.activity.add(ROW)
@@ -558,13 +577,14 @@ def test_a_slow_disk_costs_rows_and_no_memory() -> None:
     assert len(success_of(waiting)) == 25
     office.activity.add(ROW)
     assert office.ids()[0] == 10_001
+    success_of(office.activity.close())
 
 
 def test_captures_are_packed_and_kept_by_row() -> None:
     office = Office()
     office.activity.add(ROW)
     office.activity.add(ROW, capture, 8)
-    office.clock.advance(0.1)
+    assert office.ids() == [2, 1]
     assert 1 not in office.activity.captures
     assert 2 in office.activity.captures
 
@@ -599,5 +619,5 @@ def test_captures_that_wait_to_be_packed_are_bounded() -> None:
     office.worker.let_go()
     assert [n in office.activity.captures for n in (4, 5)] == [True, False]
     office.activity.add(ROW, capture, 99)
-    office.clock.advance(0.1)
+    assert office.ids()[0] == 6
     assert 6 in office.activity.captures, "those that were packed hold nothing any more"
