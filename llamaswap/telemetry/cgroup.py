@@ -34,7 +34,7 @@ def memory_limit(root: Path = Path("/")) -> MemoryLimit | None:
 def _limits(root: Path) -> Iterator[MemoryLimit]:
     """Give the limits of the group and of those around it."""
     try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return
     for line in lines:

@@ -135,11 +135,11 @@ def _gpu(index: int, listed: Mapping[str, Any], stats: Mapping[str, Any]) -> GPU
         ),
         temperature_celsius=_whole(_first(core)),
         memory_temperature_celsius=_whole(_first([temperatures.get("mem"), temperatures.get("vram")])),
-        busy_percent=stats.get("busy_percent"),
-        memory_used_bytes=vram.get("used"),
-        memory_total_bytes=vram.get("total"),
+        busy_percent=_number(stats.get("busy_percent")),
+        memory_used_bytes=_whole(vram.get("used")),
+        memory_total_bytes=_whole(vram.get("total")),
         fan_percent=None if pwm is None else round(100 * pwm / _PWM_MOST),
-        power_watts=_first([power.get("average"), power.get("current")]),
+        power_watts=_number(_first([power.get("average"), power.get("current")])),
     )
 
 
@@ -147,5 +147,10 @@ def _first(values: Sequence[float | None]) -> float | None:
     return next((value for value in values if value is not None), None)
 
 
-def _whole(value: float | None) -> int | None:
+def _number(value: Any) -> float | None:
+    """Take a figure; what is none must not get any further."""
+    return None if value is None else float(value)
+
+
+def _whole(value: Any) -> int | None:
     return None if value is None else int(value)

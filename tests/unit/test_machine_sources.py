@@ -126,6 +126,13 @@ def test_the_memory_limit(tmp_path: Path, files: Mapping[str, str], limit: Memor
     assert memory_limit(plant(tmp_path, files)) == limit
 
 
+def test_the_memory_limit_of_a_group_with_an_odd_name(tmp_path: Path) -> None:
+    plant(tmp_path, {"sys/fs/cgroup/memory.max": "1000\n", "sys/fs/cgroup/memory.current": "10\n"})
+    plant(tmp_path, {"proc/self/cgroup": ""})
+    (tmp_path / "proc/self/cgroup").write_bytes(b"0::/\xff\n")
+    assert memory_limit(tmp_path) == MemoryLimit(1000, 10)
+
+
 # ----------------------------------------------------------------- amdgpu
 
 CARD = {
@@ -345,6 +352,16 @@ def test_lact_talks_nonsense(tmp_path: Path, answer: bytes) -> None:
     with Daemon(tmp_path, lambda _: answer) as source, pytest.raises(GPUError) as caught:
         source.read()
     assert type(caught.value) is GPUError
+
+
+@pytest.mark.parametrize("wrong", [{"busy_percent": "much"}, {"vram": {"total": [1]}}, {"power": {"average": {}}}])
+def test_lact_gives_figures_that_are_none(tmp_path: Path, wrong: Mapping[str, Any]) -> None:
+    def answer(question: Any) -> bytes:
+        data = DEVICES[:1] if question["command"] == "list_devices" else {"vram": {"total": 1000}, **wrong}
+        return json.dumps({"status": "ok", "data": data}).encode() + b"\n"
+
+    with Daemon(tmp_path, answer) as source, pytest.raises(GPUError):
+        source.read()
 
 
 def test_lact_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
