@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -36,9 +36,13 @@ class Wait(NamedTuple):
     began_mono: float
     ended_mono: float = inf
 
-    def document(self, wall: Callable[[float], float]) -> Document:
-        """Show it."""
-        return {"model": self.model, "request_id": self.name, **_times(self, wall)}
+    def document(self, offset: float) -> Document:
+        """Show it.
+
+        Args:
+            offset: From the reactor's clock to UTC epoch seconds.
+        """
+        return {"model": self.model, "request_id": self.name, **_times(self, offset)}
 
 
 class _Step(NamedTuple):
@@ -47,8 +51,8 @@ class _Step(NamedTuple):
     began_mono: float
     ended_mono: float = inf
 
-    def document(self, wall: Callable[[float], float]) -> Document:
-        return {"model": self.model, **_times(self, wall), "in_flight": self.in_flight}
+    def document(self, offset: float) -> Document:
+        return {"model": self.model, **_times(self, offset), "in_flight": self.in_flight}
 
 
 class _Span(NamedTuple):
@@ -62,12 +66,12 @@ class _Span(NamedTuple):
     swap: SwapId | None = None
     requests: int = 0
 
-    def document(self, wall: Callable[[float], float]) -> Document:
+    def document(self, offset: float) -> Document:
         return {
             "model": self.model,
             "generation": self.generation,
             "state": self.state.value,
-            **_times(self, wall),
+            **_times(self, offset),
             "reason": self.reason.value if self.reason is not None else None,
             "by": self.by,
             "swap_id": self.swap,
@@ -79,9 +83,39 @@ _Entry = Wait | _Step | _Span
 _EntryT = TypeVar("_EntryT", Wait, _Step, _Span)
 
 
-def _times(entry: _Entry, wall: Callable[[float], float]) -> Document:
-    until = None if entry.ended_mono == inf else utc_milliseconds(wall(entry.ended_mono))
-    return {"from": utc_milliseconds(wall(entry.began_mono)), "to": until}
+def _times(entry: _Entry, offset: float) -> Document:
+    until = None if entry.ended_mono == inf else utc_milliseconds(entry.ended_mono + offset)
+    return {"from": utc_milliseconds(entry.began_mono + offset), "to": until}
+
+
+class Excerpt(NamedTuple):
+    """What overlaps a window; belongs to whoever asked for it, on whichever thread.
+
+    Attributes:
+        now_mono: When it was taken.
+        offset: From that clock to UTC epoch seconds.
+        spans: States of processes.
+        busy: Numbers in flight.
+        waits: Waits.
+    """
+
+    now_mono: float
+    offset: float
+    spans: list[_Span]
+    busy: list[_Step]
+    waits: list[Wait]
+
+    def document(self) -> Document:
+        """Show it, the oldest first; a full day takes a tenth of a second."""
+        return {
+            "now": utc_milliseconds(self.now_mono + self.offset),
+            "spans": self._shown(self.spans),
+            "busy": self._shown(self.busy),
+            "waits": self._shown(self.waits),
+        }
+
+    def _shown(self, entries: Sequence[_Entry]) -> list[Document]:
+        return [entry.document(self.offset) for entry in sorted(entries, key=lambda entry: entry.began_mono)]
 
 
 class _Kept(deque[_EntryT]):
@@ -190,27 +224,26 @@ class Timeline:
 
     # ----------------------------------------------------------------- what is shown
 
-    def document(self, waits: Iterable[Wait] = (), *, after: float = -inf, before: float = inf) -> Document:
-        """Show what overlaps a window, the oldest first.
+    def excerpt(self, waits: Iterable[Wait] = (), *, after: float = -inf, before: float = inf) -> Excerpt:
+        """Give what overlaps a window.
 
         Args:
             waits: Those that go on.
             after: The window's beginning, in UTC epoch seconds.
             before: Its end.
         """
+        offset = self._wall(0.0)
 
-        def shown(entries: Iterable[_Entry]) -> list[Document]:
-            offset = self._wall(0.0)
-            found = [e for e in entries if e.ended_mono + offset > after and e.began_mono + offset < before]
-            found.sort(key=lambda entry: entry.began_mono)
-            return [entry.document(self._wall) for entry in found]
+        def overlapping(entries: Iterable[_EntryT]) -> list[_EntryT]:
+            return [e for e in entries if e.ended_mono + offset > after and e.began_mono + offset < before]
 
-        return {
-            "now": utc_milliseconds(self._wall(self._now())),
-            "spans": shown([*self._spans, *self._current_spans()]),
-            "busy": shown([*self._steps, *self._current_steps()]),
-            "waits": shown([*self._waits, *waits]),
-        }
+        return Excerpt(
+            self._now(),
+            offset,
+            overlapping([*self._spans, *self._current_spans()]),
+            overlapping([*self._steps, *self._current_steps()]),
+            overlapping([*self._waits, *waits]),
+        )
 
     def _current_spans(self) -> Iterator[_Span]:
         lanes = self._lanes

@@ -115,7 +115,7 @@ class ExplainRoutes:
             rows += await activity.read(find)
         return _fresh(request, {"swaps": rows})
 
-    def timeline(self, request: IRequest) -> bytes:
+    async def timeline(self, request: EdgeRequest) -> bytes:
         """Answer ``GET /api/timeline``, the oldest first.
 
         Raises:
@@ -123,7 +123,8 @@ class ExplainRoutes:
         """
         after, before = window(_values(request))
         chronicle = self._observers.chronicle
-        return _fresh(request, chronicle.timeline.document(chronicle.waits(), after=after, before=before))
+        excerpt = chronicle.timeline.excerpt(chronicle.waits(), after=after, before=before)
+        return _fresh(request, await request.site.in_thread(excerpt.document))
 
     def plan(self, request: IRequest) -> bytes:
         """Answer ``GET /api/plan?model=``; nothing changes by it.

@@ -59,7 +59,7 @@ class Rig:
 
     def shown(self, name: str, **window: float) -> list[dict[str, Any]]:
         """Give one list of the document, with times as seconds."""
-        found = self.timeline.document((), **window)[name]
+        found = self.timeline.excerpt((), **window).document()[name]
         return [{**each, "from": seconds(each["from"]), "to": seconds(each["to"])} for each in found]
 
     def spans(self, **window: float) -> list[tuple[Any, ...]]:
@@ -136,7 +136,7 @@ def test_what_overlaps_a_window_is_shown_the_oldest_first() -> None:
 def test_waits_that_are_over_and_that_go_on() -> None:
     rig = Rig()
     rig.timeline.waited(Wait(A, "r-1", 1.0, 2.5))
-    found = rig.timeline.document([Wait(B, None, 2.0)])
+    found = rig.timeline.excerpt([Wait(B, None, 2.0)]).document()
     assert found["waits"] == [
         {"model": "a", "request_id": "r-1", "from": "2026-11-20T08:56:41.000Z", "to": "2026-11-20T08:56:42.500Z"},
         {"model": "b", "request_id": None, "from": "2026-11-20T08:56:42.000Z", "to": None},
@@ -207,3 +207,15 @@ def test_a_lane_that_ends_has_only_steps() -> None:
     lane.change(1, 1.0)
     lane.end(3.0)
     assert lane.steps == [Step(1, 1.0, 3.0)]
+
+
+def test_an_excerpt_is_not_changed_by_what_follows() -> None:
+    rig = Rig()
+    rig.become(A, STARTING)
+    rig.timeline.served("a", 0.0)
+    excerpt = rig.timeline.excerpt([Wait(B, None, 0.0)])
+    before = excerpt.document()
+    rig.now = 5.0
+    rig.timeline.released("a", 5.0)
+    rig.become(A, READY)
+    assert excerpt.document() == before, "it is shown on another thread"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -28,7 +29,7 @@ from llamaswap.core.values import (
 )
 from llamaswap.errors import UpstreamStartError
 from tests.deferreds import success_of
-from tests.unit.web_stack import Stack, config_of
+from tests.unit.web_stack import Stack, config_of, response_of
 
 A, B = ModelId("alpha"), ModelId("beta")
 CHAT = "/v1/chat/completions"
@@ -257,6 +258,22 @@ def test_the_timeline_tells_of_processes_and_of_requests(stack: Stack) -> None:
     ]
     assert found["now"] == "2026-11-20T08:56:42.500Z"
     assert ask(stack, "/api/timeline?after=2026-11-20T08:56:42.500Z")["waits"] == found["waits"][2:]
+
+
+def test_a_long_timeline_is_written_on_another_thread(stack: Stack) -> None:
+    works: list[Callable[[], object]] = []
+    done: Deferred[Any] = Deferred()
+
+    def later(work: Callable[[], object]) -> Deferred[Any]:
+        works.append(work)
+        return done
+
+    stack.site.in_thread = later
+    client = stack.begin("GET", "/api/timeline")
+    assert client.take() == b""
+    [work] = works
+    done.callback(work())
+    assert response_of(client.take()).document["spans"] == []
 
 
 def test_a_request_that_ends_leaves_its_model_free(stack: Stack) -> None:
