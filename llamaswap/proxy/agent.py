@@ -23,9 +23,10 @@ from zope.interface import implementer
 
 from llamaswap.config.schema import Timeouts
 from llamaswap.errors import LlamaSwapError
+from llamaswap.proxy.call import HopCall
 from llamaswap.proxy.framing import ChunkedBody
 from llamaswap.proxy.headers import ResponseHead
-from llamaswap.proxy.hop import HopCall, HopPool, HopReactor
+from llamaswap.proxy.hop import HopPool, HopReactor
 
 CONNECT_SECONDS: Final = 0.5
 """Servers on this machine accept at once, or not at all."""

@@ -11,10 +11,11 @@ from zope.interface import implementer
 
 from llamaswap.core.values import RequestId
 from llamaswap.errors import LlamaSwapError, TunnelClosedError
+from llamaswap.proxy.call import HopCall
 from llamaswap.proxy.connection import StreamedBody
 from llamaswap.proxy.framing import LAST_CHUNK, ChunkedBody, chunk
 from llamaswap.proxy.headers import SWITCHING_PROTOCOLS, Fields, ResponseHead, answer_head
-from llamaswap.proxy.hop import HopCall, HopPool
+from llamaswap.proxy.hop import HopPool
 from llamaswap.proxy.tunnel import Tunnel
 
 _CLOSING_SECONDS: Final = 5.0

@@ -121,21 +121,18 @@ class EdgeRequest(Request):
             self.refuse(self.refusal)
             return
         resource = self.site.resource
-        handler = resource.find(self)
-        if handler is not None:
-            try:
-                handler(self)
-            except LlamaSwapError as error:
-                self.refuse(error)
-            except BaseException:  # noqa: BLE001 - logged, and answered
-                self.processingFailed(Failure())
-            return
-        self._complete()
-        self.prepath = []
-        self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
-        self._say_close()
         try:
+            handler = resource.find(self)
+            if handler is not None:
+                handler(self)
+                return
+            self._complete()
+            self.prepath = []
+            self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
+            self._say_close()
             self.render(resource)
+        except LlamaSwapError as error:
+            self.refuse(error)
         except BaseException:  # noqa: BLE001 - logged, and answered
             self.processingFailed(Failure())
 

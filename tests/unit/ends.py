@@ -10,9 +10,10 @@ from twisted.python.failure import Failure
 
 from llamaswap.config.schema import Timeouts
 from llamaswap.errors import LlamaSwapError
+from llamaswap.proxy.call import HopCall
 from llamaswap.proxy.connection import StreamedBody
 from llamaswap.proxy.headers import ResponseHead
-from llamaswap.proxy.hop import HopCall, HopPool
+from llamaswap.proxy.hop import HopPool
 
 TIMEOUTS = Timeouts()
 HEAD = b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n"

@@ -12,9 +12,9 @@ from zope.interface.verify import verifyObject
 
 from llamaswap.config.schema import HTTPConfig
 from llamaswap.errors import LlamaSwapError, NotFoundError
+from llamaswap.proxy.call import HopCall
 from llamaswap.proxy.forward import Forwarding
 from llamaswap.proxy.framing import chunk
-from llamaswap.proxy.hop import HopCall
 from llamaswap.web import channel
 from llamaswap.web.bodies import PassingBody, WholeBody
 from llamaswap.web.edge import EdgeRequest
