@@ -42,6 +42,8 @@ _NO_BODY: Final = frozenset({"/v1/images/edits", "/sdapi/v1/img2img"})
 _NO_ANSWER_BODY: Final = _NO_BODY | {"/v1/audio/speech", "/v1/images/generations", "/sdapi/v1/txt2img"}
 _NO_REQUEST_BODY: Final = _NO_BODY | {"/v1/audio/transcriptions", "/v1/audio/voices"}
 """Paths whose bodies are files, which captures leave out."""
+_AROUND_BYTES: Final = 1024
+"""What a capture holds beside the bodies until it is packed: headers and objects, roughly."""
 _HELD_SHARE: Final = 4
 """Long bodies of all requests under way may be held up to so many times the capacity for captures."""
 
@@ -249,7 +251,7 @@ def _capture(
     if head is not None:
         fields = head.fields
     make = partial(_make_capture, exchange.path, exchange.request.fields, body, fields, answer or None)
-    return make, len(body or b"") + len(answer or b"")
+    return make, len(body or b"") + len(answer or b"") + _AROUND_BYTES
 
 
 def _make_capture(path: str, asked: Fields, body: bytes | None, answered: Fields, answer: bytes | None) -> Capture:

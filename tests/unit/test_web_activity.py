@@ -438,6 +438,22 @@ def test_a_body_beyond_the_buffer_is_not_kept() -> None:
     assert (kept["req_body"], kept["resp_body"]) == (None, None)
 
 
+def test_long_bodies_of_requests_under_way_are_held_up_to_a_share_of_the_room() -> None:
+    stack = stack_of(capture_buffer_mib=1)
+    asked = {"model": "a", "text": "x" * 900_000}
+
+    def answered(count: int) -> None:
+        for _ in range(count):
+            stack.post_json(CHAT, asked)
+        for _ in range(count):
+            stack.accept().send(answer(Content_Type="application/json"))
+
+    answered(6)
+    assert sum(capture(stack, number)["req_body"] is not None for number in range(1, 7)) == 4
+    answered(1)
+    assert capture(stack, 7)["req_body"] is not None, "those that ended hold nothing any more"
+
+
 def test_d8_a_long_body_is_let_go_when_it_is_sent(stack: Stack) -> None:
     stack.post_json(CHAT, {"model": "a", "x": "y" * 70_000})
     [exchange] = stack.daemon.observers.ledger.exchanges()
