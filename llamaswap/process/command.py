@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from llamaswap.config.schema import ModelConfig
+from llamaswap.core.masking import masked
 from llamaswap.errors import UpstreamStartError
 from llamaswap.interfaces import LaunchSpec
 
@@ -99,6 +100,7 @@ def _runnable(path: Path) -> str:
 
 
 def start_error(argv: Iterable[str], error: OSError | ValueError) -> UpstreamStartError:
-    """Say that a command could not be started, and why."""
+    """Say that a command could not be started, and why; clients are told, so secrets among its words are hidden."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return UpstreamStartError(f"failed to start command '{' '.join(argv)}': {reason[:1].lower()}{reason[1:]}")
+    command = masked(" ".join(argv))
+    return UpstreamStartError(f"failed to start command '{command}': {reason[:1].lower()}{reason[1:]}")

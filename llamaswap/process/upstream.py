@@ -20,6 +20,7 @@ from twisted.web.iweb import IAgent
 
 from llamaswap.config.schema import ModelConfig
 from llamaswap.core.lifecycle import LifecycleEvent, advance
+from llamaswap.core.masking import masked
 from llamaswap.core.snapshot import LoadErrorKind, UpstreamSnapshot
 from llamaswap.core.values import Generation, ModelId, ProcessState, StopReason
 from llamaswap.errors import ModelUnloadedError, ShuttingDownError, UpstreamStartError
@@ -268,9 +269,9 @@ class Upstream:
             self._leftover = None
         spec = launch_spec(self.config, self._environ, self._cwd)
         self._log.debug(
-            "{model}: starting {argv}, its own environment: {names}",
+            "{model}: starting {command}, its own environment: {names}",
             model=self.model,
-            argv=spec.argv,
+            command=masked(" ".join(spec.argv)),
             names=[entry.partition("=")[0] for entry in self.config.env],
         )
         life.launched = await self._launcher.launch(spec, self._on_output)

@@ -14,6 +14,7 @@ from twisted.logger import LogLevel, capturedLogs
 from llamaswap.core.values import ModelId
 from llamaswap.errors import UpstreamStartError
 from llamaswap.interfaces import ExitStatus, ILaunched, LaunchSpec
+from llamaswap.process.command import start_error
 from llamaswap.process.local import LocalLauncher
 from llamaswap.process.table import INSTANCE_VARIABLE, Member, ProcessTable
 from tests.deferreds import failure_of, no_result, success_of
@@ -485,3 +486,8 @@ def test_kept_descendants_survive_the_end_of_the_grace() -> None:
     world.leader.end(None, 9)
     world.finish(stopped)
     assert child.is_alive
+
+
+def test_start_error_tells_no_secrets() -> None:
+    error = start_error(("server", "--api-key", "s3cret", "--port", "1"), FileNotFoundError(2, "No such file"))
+    assert str(error) == "failed to start command 'server --api-key [REDACTED] --port 1': no such file"

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from llamaswap.core.values import LoadTimes, ProcessState, StopReason
 from llamaswap.errors import ModelUnloadedError, ShuttingDownError, UpstreamStartError, UpstreamStartTimeoutError
@@ -115,6 +116,15 @@ def test_h32_spawn_error_comes_at_once_with_its_own_text() -> None:
     error = failure_of(world.upstream.ensure_ready(), UpstreamStartError).value
     assert str(error) == "failed to start command 'server': no such file or directory"
     assert world.state == "stopped"
+
+
+def test_no_secret_of_a_command_is_logged() -> None:
+    world = World(cmd="server --api-key s3cret --port 5800", argv=("server", "--api-key", "s3cret", "--port", "5800"))
+    with capturedLogs() as events:
+        world.start()
+    lines = [formatEvent(event) for event in events]
+    assert any("starting server --api-key [REDACTED] --port 5800" in line for line in lines)
+    assert not any("s3cret" in line for line in lines)
 
 
 def test_each_waiter_gets_an_error_of_its_own() -> None:
