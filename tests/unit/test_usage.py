@@ -88,6 +88,7 @@ def tokens_of(data: bytes, step: int = 1 << 16) -> Tokens:
         (VLLM, (20, 40, 30, 100, 50, 400, 100)),
         (INFILL, (-1, -1, -1, 5, 6, 50, 60)),
         ({"metrics": {"mean_itl_ms": 20}}, (-1, -1, -1, 0, 0, -1, 50)),
+        ({"metrics": {"speculative_decoding": {"num_draft_tokens": 4}}}, (-1, -1, -1, 0, 0, -1, -1)),
         ({"usage": {"prompt_tokens": 9}, "metrics": {"time_to_first_token_ms": 90}}, (-1, -1, -1, 9, 0, 100, -1)),
         ({"timings": {"draft_n": 4}}, (-1, -1, -1, 0, 0, 0, 0)),
     ],
@@ -179,8 +180,9 @@ def test_little_of_a_long_document_is_held() -> None:
         ([VLLM], (20, 40, 30, 100, 50, 400, 100)),
         ([{"choices": []}, "[DONE]"], (0, 0, 0, 0, 0, 0, 0)),
         (['{"usage":'], (0, 0, 0, 0, 0, 0, 0)),
+        ([{"response": {"usage": None}}, {"message": {"usage": 5}}], (0, 0, 0, 0, 0, 0, 0)),
     ],
-    ids=["llama-server", "anthropic", "responses", "vllm", "none", "cut"],
+    ids=["llama-server", "anthropic", "responses", "vllm", "none", "cut", "empty"],
 )
 def test_figures_of_a_stream(events: list[Any], expected: tuple[float, ...], end: str) -> None:
     data = stream(*events, end=end)
