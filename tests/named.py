@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-TESTS: Final = Path(__file__).parent
+_TESTS: Final = Path(__file__).parent
 
 _TEST: Final = re.compile(r"^ *(?:async )?def (test_\w+)", flags=re.MULTILINE)
 
@@ -16,7 +16,7 @@ _TEST: Final = re.compile(r"^ *(?:async )?def (test_\w+)", flags=re.MULTILINE)
 @cache
 def sources() -> dict[Path, str]:
     """Give the text of every module of tests."""
-    return {path: path.read_text(encoding="utf-8") for path in sorted(TESTS.glob("*/test_*.py"))}
+    return {path: path.read_text(encoding="utf-8") for path in sorted(_TESTS.glob("*/test_*.py"))}
 
 
 def names_of_tests() -> Iterator[tuple[Path, str]]:
