@@ -183,6 +183,10 @@ class Router(Generic[SupervisorT, PoolT]):
         """Describe every model's process at this moment, sorted by model."""
         return [self._upstreams[model].snapshot() for model in sorted(self._upstreams)]
 
+    def resident_bytes(self, model: ModelId) -> Deferred[int | None]:
+        """Measure the host memory of a model's process; fires with ``None`` when it is unknown, never fails."""
+        return self._upstreams[model].resident_bytes()
+
     def state(self, model: ModelId) -> ProcessState:
         """Give the state of a configured model, for display and advice only."""
         return self._upstreams[model].state

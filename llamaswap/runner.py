@@ -50,6 +50,9 @@ class Supervisor(Protocol):
     def snapshot(self) -> UpstreamSnapshot:
         """Describe it."""
 
+    def resident_bytes(self) -> Deferred[int | None]:
+        """Measure its memory."""
+
 
 @dataclass(slots=True, eq=False)
 class _SwapRun:

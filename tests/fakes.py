@@ -40,6 +40,7 @@ class FakeLaunched:
         self.exited: Deferred[ExitStatus] = Deferred()
         self.graces: list[float] = []
         self.obeys = obeys
+        self.memory: Deferred[int | None] = succeed(None)
         self._is_gone = False
         self._callers: Waiters[None] = Waiters()
 
@@ -53,7 +54,7 @@ class FakeLaunched:
         return called
 
     def resident_bytes(self) -> Deferred[int | None]:
-        return succeed(None)
+        return self.memory
 
     def describe(self) -> Mapping[str, Any]:
         return {"pid": 4242}

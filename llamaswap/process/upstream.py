@@ -155,6 +155,10 @@ class Upstream:
             cwd=self._cwd,
         )
 
+    def resident_bytes(self) -> Deferred[int | None]:
+        """Measure the host memory of the process; fires with ``None`` when it is unknown, never fails."""
+        return self._life.resident_bytes(self._clock) if self._life is not None else succeed(None)
+
     def touch(self) -> None:
         """Count the time to live from now: somebody used the model."""
         if self._life is not None and self._life.idle is not None:

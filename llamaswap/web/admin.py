@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, cast
 
 from klein import Klein
@@ -107,7 +107,7 @@ class AdminRoutes:
         await self._stop([self._named(request, _UNLOAD).id])
         return answers.text(request, _OK)
 
-    def details(self, request: IRequest, _name: str) -> bytes | Coroutine[Any, Any, bytes]:
+    async def details(self, request: IRequest, _name: str) -> bytes:
         """Answer ``GET /api/models/{model}`` with all there is to say about it, or ``…/metrics`` as its server does.
 
         Raises:
@@ -115,7 +115,7 @@ class AdminRoutes:
         """
         measured = metrics_of(self._daemon.config, request.path)
         if measured is not None:
-            return self._model_metrics.answer(cast("EdgeRequest", request), measured)
+            return await self._model_metrics.answer(cast("EdgeRequest", request), measured)
         path = request.path + b"/"
         if path.startswith((_UNLOAD, _LOAD)) and self._daemon.config.resolve(decoded(path[len(_MODELS) : -1])) is None:
             raise MethodNotAllowed(valid_methods=["POST"])
@@ -123,8 +123,10 @@ class AdminRoutes:
         request.setHeader(b"cache-control", b"no-store")
         router = self._daemon.router
         snapshot = next(each for each in router.snapshots() if each.model == model.id)
-        queued, in_flight = router.reserved(model.id)
-        shown = model_details(self._daemon.config, model, snapshot, queued=queued, in_flight=in_flight)
+        reserved, config = router.reserved(model.id), self._daemon.config
+        # Last, and what is shown beside it is of one moment: a reload may come while it is measured.
+        resident_bytes = await router.resident_bytes(model.id)
+        shown = model_details(config, model, snapshot, reserved=reserved, resident_bytes=resident_bytes)
         return answers.document(request, shown)
 
     def _named(self, request: IRequest, prefix: bytes) -> ModelConfig:

@@ -44,6 +44,9 @@ class WebRouter(Protocol):
     def snapshots(self) -> list[UpstreamSnapshot]:
         """Describe every model's process."""
 
+    def resident_bytes(self, model: ModelId, /) -> Deferred[int | None]:
+        """Measure the host memory of a model's process; fires with ``None`` when it is unknown."""
+
     def config_of(self, model: ModelId, /) -> ModelConfig:
         """Give the configuration of a model of which there is anything."""
 

@@ -18,7 +18,12 @@ _MS: Final = 1000
 
 
 def model_details(
-    config: Config, model: ModelConfig, snapshot: UpstreamSnapshot, *, queued: int, in_flight: int
+    config: Config,
+    model: ModelConfig,
+    snapshot: UpstreamSnapshot,
+    *,
+    reserved: tuple[int, int],
+    resident_bytes: int | None,
 ) -> Document:
     """Make the document; what is secret is masked.
 
@@ -26,9 +31,10 @@ def model_details(
         config: The configuration in force.
         model: The model.
         snapshot: Its process at this moment.
-        queued: Its requests that wait.
-        in_flight: Its requests that are served.
+        reserved: Its requests that wait, and those that are served.
+        resident_bytes: Host memory of its process, ``None`` = unknown.
     """
+    queued, in_flight = reserved
     return {
         **_configured(config, model),
         "state": snapshot.state.value,
@@ -38,14 +44,14 @@ def model_details(
         "cwd": snapshot.cwd or None,
         "launched": snapshot.launched,
         "pid": snapshot.pid,
-        "ttl_deadline": unload_time(snapshot, (queued, in_flight)),
+        "ttl_deadline": unload_time(snapshot, reserved),
         "started_at": utc_text(snapshot.started_at),
         "ready_at": utc_text(snapshot.ready_at),
         "starts": snapshot.starts,
         "crashes": snapshot.crashes,
         "load_ms": _load_ms(snapshot.load),
-        "resident_bytes": None,
-        "device_bytes": {},
+        "resident_bytes": resident_bytes,
+        "device_bytes": {},  # no source tells it by process
         "last_error": error_document(snapshot.last_error),
     }
 

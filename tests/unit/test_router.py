@@ -123,6 +123,10 @@ class FakeSupervisor:
         """Describe it."""
         return UpstreamSnapshot(self.model, self.state, self.generation)
 
+    def resident_bytes(self) -> Deferred[int | None]:
+        """Know it, in a manner of speaking."""
+        return succeed(self.generation)
+
     def become(self, new: ProcessState) -> None:
         """Change the state and say so."""
         old, self.state = self.state, new
@@ -547,6 +551,12 @@ def test_shutdown_refuses_who_waits_and_waits_for_who_is_served() -> None:
 def test_snapshots_are_sorted_by_model() -> None:
     rig = Rig(B, A)
     assert [s.model for s in rig.router.snapshots()] == [A, B]
+
+
+def test_memory_is_what_the_models_own_supervisor_measures() -> None:
+    rig = Rig(B, A)
+    rig.upstreams[B].generation = 7
+    assert success_of(rig.router.resident_bytes(B)) == 7
 
 
 def test_a_bug_in_a_supervisor_fails_the_swap_and_wedges_nothing(logged_failures: Any) -> None:

@@ -1,11 +1,14 @@
-"""Why a model is not up is remembered until it is."""
+"""Why a model is not up is remembered until it is; what its process takes is measured."""
 
 from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
 from llamaswap.core.snapshot import LoadError
 from llamaswap.core.values import StopReason
 from llamaswap.errors import UpstreamStartError
-from tests.deferreds import failure_of
+from tests.deferreds import failure_of, no_result, success_of
 from tests.unit.upstream_world import World
 
 
@@ -62,3 +65,45 @@ def test_stop_is_no_error() -> None:
     world.upstream.stop(1, StopReason.USER)
     assert world.upstream.snapshot().last_error is None
     assert world.upstream.snapshot().expires_at is None
+
+
+def test_memory_is_that_of_the_process_and_unknown_without_one() -> None:
+    world = World()
+    assert success_of(world.upstream.resident_bytes()) is None
+    world.launcher.is_slow = True
+    world.upstream.ensure_ready()
+    assert success_of(world.upstream.resident_bytes()) is None, "there is no process yet"
+    world = World()
+    world.start()
+    world.launched.memory = succeed(4096)
+    assert success_of(world.upstream.resident_bytes()) == 4096
+    assert not world.clock.getDelayedCalls()
+
+
+def test_memory_that_a_launcher_does_not_tell_in_time_is_unknown() -> None:
+    world = World()
+    world.start()
+    world.launched.memory = Deferred()
+    measured = world.upstream.resident_bytes()
+    world.clock.advance(1.9)
+    no_result(measured)
+    world.clock.advance(0.2)
+    assert success_of(measured) is None
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no thread"), LookupError()])
+def test_memory_that_a_launcher_cannot_tell_is_unknown(error: Exception) -> None:
+    world = World()
+    world.start()
+    world.launched.memory = fail(error)
+    assert success_of(world.upstream.resident_bytes()) is None
+
+
+def test_nobody_waits_for_memory_any_more() -> None:
+    world = World()
+    world.start()
+    world.launched.memory = Deferred()
+    measured = world.upstream.resident_bytes()
+    measured.cancel()
+    failure_of(measured, CancelledError)
+    assert not world.clock.getDelayedCalls()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from llamaswap.config.schema import ModelConfig
 from llamaswap.core.snapshot import LoadError, LoadErrorKind, UpstreamSnapshot
 from llamaswap.core.values import LoadTimes, ModelId, ProcessState
-from tests.unit.web_stack import Stack, config_of
+from tests.unit.web_stack import Stack, config_of, response_of
 
 A = ModelConfig(
     ModelId("a"),
@@ -95,6 +96,26 @@ def test_model_that_runs_shows_no_secret(stack: Stack) -> None:
     assert shown["ttl_deadline"] is None, "it is in use"
     del stack.router.counts["a"]
     assert stack.ask("GET", "/api/models/a").document["ttl_deadline"] == "2026-11-20T09:13:00.000Z"
+
+
+def test_memory_of_its_process(stack: Stack) -> None:
+    memory: Deferred[int | None] = Deferred()
+    stack.router.memory["a"] = memory
+    stack.router.details["a"] = UpstreamSnapshot(ModelId("a"), ProcessState.READY, 1)
+    client = stack.begin("GET", "/api/models/a")
+    stack.router.details["a"] = UpstreamSnapshot(ModelId("a"))
+    assert client.take() == b""
+    memory.callback(5 << 30)
+    shown = response_of(client.take()).document
+    assert (shown["state"], shown["resident_bytes"]) == ("ready", 5368709120), "both of the moment of the question"
+
+
+def test_client_that_leaves_ends_the_measuring(stack: Stack) -> None:
+    ends: list[str] = []
+    stack.router.memory["a"] = Deferred(lambda _: ends.append("cancelled"))
+    client = stack.begin("GET", "/api/models/a")
+    client.leave()
+    assert ends == ["cancelled"]
 
 
 def test_last_error(stack: Stack) -> None:

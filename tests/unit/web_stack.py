@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
@@ -56,6 +56,7 @@ class FakeRouter:
         asked: Of which models it was asked what a request would cause.
         answer: What it says to that.
         counts: By model, who waits and who is served; the others have nobody.
+        memory: What a model's process takes, by model; of the others it is unknown.
     """
 
     def __init__(self, models: Mapping[ModelId, ModelConfig]) -> None:
@@ -67,6 +68,7 @@ class FakeRouter:
         self.unloads: list[tuple[set[ModelId], StopReason, Deferred[None]]] = []
         self.details: dict[str, UpstreamSnapshot] = {}
         self.counts: dict[str, tuple[int, int]] = {}
+        self.memory: dict[str, Deferred[int | None]] = {}
         self.waits: list[Waiting] = []
         self.asked: list[ModelId] = []
         self.answer = WhatIf(Choice.SERVE)
@@ -103,6 +105,9 @@ class FakeRouter:
 
     def snapshots(self) -> list[UpstreamSnapshot]:
         return [self.details.get(m, UpstreamSnapshot(m, self.state(m), Generation(1))) for m in sorted(self._models)]
+
+    def resident_bytes(self, model: ModelId) -> Deferred[int | None]:
+        return self.memory.get(model) or succeed(None)
 
     def config_of(self, model: ModelId) -> ModelConfig:
         return self._models[model]
