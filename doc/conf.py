@@ -114,7 +114,6 @@ def routes_table() -> str:
 
 
 NOT_YET = {
-    "ui.path",
     "models.*.launcher",
     "models.*.launcherSettings",
     "routing.router.fallback",

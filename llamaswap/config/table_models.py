@@ -20,7 +20,7 @@ def _timeouts(response_header_seconds: int) -> Section:
                 ("connect", "Time for the TCP connection; 0 = no limit.", defaults.TIMEOUT_CONNECT_SECONDS),
                 (
                     "keepalive",
-                    "Interval of TCP keep-alive probes; 0 = the platform's.",
+                    "Interval of TCP keep-alive probes; 0 = none.",
                     defaults.TIMEOUT_KEEPALIVE_SECONDS,
                 ),
                 (
@@ -29,8 +29,12 @@ def _timeouts(response_header_seconds: int) -> Section:
                     response_header_seconds,
                 ),
                 ("tlsHandshake", "Time for the TLS handshake; 0 = no limit.", defaults.TIMEOUT_TLS_HANDSHAKE_SECONDS),
-                ("expectContinue", "Wait for `100 Continue`; 0 = none.", defaults.TIMEOUT_EXPECT_CONTINUE_SECONDS),
-                ("idleConn", "Life of an unused connection; 0 = no limit.", defaults.TIMEOUT_IDLE_CONNECTION_SECONDS),
+                ("expectContinue", "Without effect: a body is sent at once.", defaults.TIMEOUT_EXPECT_CONTINUE_SECONDS),
+                (
+                    "idleConn",
+                    "Life of an unused connection to a peer; 0 = no limit. To a model it is 4 s.",
+                    defaults.TIMEOUT_IDLE_CONNECTION_SECONDS,
+                ),
             )
         ),
     )

@@ -1,1 +1,1 @@
-"""What an operator sees: logs now, metrics and activity later."""
+"""What an operator sees: logs, activity, swaps, and figures of the machine."""

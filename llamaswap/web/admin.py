@@ -157,8 +157,10 @@ def _shown(model: ModelConfig, snapshot: UpstreamSnapshot, command: Callable[[st
 
 
 def _health(request: IRequest) -> bytes:
+    """Answer ``OK`` as long as the daemon lives."""
     return answers.text(request, _OK)
 
 
 def _version(request: IRequest) -> bytes:
+    """Answer ``GET /api/version``."""
     return answers.document(request, {"build_date": "unknown", "commit": "abcd1234", "version": __version__})

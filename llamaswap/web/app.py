@@ -183,10 +183,12 @@ def _preflight(request: EdgeRequest) -> int:
 
 
 def _to_ui(request: IRequest) -> bytes:
+    """Send a browser to the UI."""
     return answers.redirect(request, _UI, 302)
 
 
 def _to_models_page(request: IRequest) -> bytes:
+    """Send a browser to the models of the UI."""
     return answers.redirect(request, _UI + b"/models", 302)
 
 
