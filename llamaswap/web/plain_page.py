@@ -22,8 +22,8 @@ form {{ display: inline; }}
 </head>
 <body>
 <h1>llamaswap {version}</h1>
-<p>The web interface is not part of this installation. Install a released package, or build it from a checkout:
-<code>pip install .</code> does so where it finds Node.js. Or name a folder with a build by <code>ui.path</code>.</p>
+<p>The web interface is not part of this installation. A folder with a build of one can be named by
+<code>ui.path</code>.</p>
 <table>
 <thead><tr><th>Model</th><th>State</th><th></th></tr></thead>
 <tbody>
