@@ -344,7 +344,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Chaos with real processes, and a judge.")
     parser.add_argument("--minutes", type=float, default=2.0, help="of storm, both worlds together (%(default)s)")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6, help="a new one unless given")
-    parser.add_argument("--clients", type=int, default=40, help="(%(default)s)")
+    parser.add_argument("--clients", type=int, default=50, help="(%(default)s)")
     parser.add_argument("--world", choices=["groups", "matrix"], help="only this one; the time stays")
     parser.add_argument("--folder", type=Path, help="where marks and logs are kept; else they are not")
     options = parser.parse_args(words)
