@@ -377,11 +377,13 @@ class Scheduler:
         blocked: set[ModelId] = set()
         sight = self._judge.sight(now)
         for request in sorted(self._book.queue, key=lambda r: r.model not in self._fences.standing):
-            if request.model in blocked or not self._try(request, sight, commands):
+            if request.model in self._clear:
+                commands.append(self._serve(request))
+            elif request.model in blocked or not self._try(request, sight, commands):
                 blocked.add(request.model)
-            else:
-                done.add(request.id)
-                sight = self._judge.sight(now)
+                continue
+            done.add(request.id)
+            sight = self._judge.sight(now)
         self._book.take_waiting(lambda r: r.id in done)
         return commands
 

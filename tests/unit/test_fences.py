@@ -401,6 +401,21 @@ def test_many_who_are_overdue_are_looked_at_in_one_view(look: str) -> None:
     assert 1 <= view.call_count <= 2
 
 
+def test_many_who_were_kept_from_a_model_that_is_up_are_served_with_one_question() -> None:
+    """A thousand clients of a busy model would hold up everybody for a second when the fence falls."""
+    world = World("ab", groups(g="ab"), limit=100, patience=Patience(MAX_WAIT))
+    world.load("a")
+    rival = world.arrive("b")
+    wait_until_overdue(world)
+    late = [world.arrive("a") for _ in range(50)]
+    assert not any(is_served(world, request) for request in late)
+    running = world.scheduler._running
+    with mock.patch.object(running, "view", wraps=running.view) as view:
+        world.leave(rival)
+    assert all(is_served(world, request) for request in late)
+    assert view.call_count <= 3
+
+
 # --------------------------------------------------------------------------- tunnels in the way
 
 
