@@ -29,6 +29,8 @@ _BATCH_ROWS: Final = 100
 """As many are written without waiting: what their captures hold is better freed while it is young."""
 _MOST_UNWRITTEN: Final = 10_000
 """Rows and swaps that may wait for a slow disk; further ones are lost."""
+_MOST_UNSEEN: Final = _MOST_UNWRITTEN // 2
+"""Rows that may wait in memory for somebody who reads: there is room for as many while they are written."""
 _RAW_SHARE: Final = 4
 """Captures that are not packed yet may hold so many times the capacity of packed ones."""
 _COMPLAINT_SECONDS: Final = 60.0
@@ -74,6 +76,7 @@ class Activity:
         self._waiting: deque[_Ended] = deque()
         self._last_id = 0  # in memory
         self._unwritten = self._raw_bytes = 0
+        self._waiting_bytes = 0  # of the raw ones, those whose writing has not begun
         self._timer: IDelayedCall | None = None
         self._complained_mono: float | None = None
 
@@ -102,15 +105,18 @@ class Activity:
             capture, raw_bytes = None, 0
         self._unwritten += 1
         self._raw_bytes += raw_bytes
+        self._waiting_bytes += raw_bytes
         waiting = self._waiting
         waiting.append(_Ended(row, capture, raw_bytes))
         if self._store.path:
             is_due = len(waiting) >= _BATCH_ROWS
         else:
             self._last_id += 1
-            is_due = self._raw_bytes > self.captures.capacity_bytes
+            is_due = self._waiting_bytes > self.captures.capacity_bytes or len(waiting) >= _MOST_UNSEEN
             if len(waiting) > self._keep:
-                self._settle(None, 1, waiting.popleft().raw_bytes)
+                oldest_bytes = waiting.popleft().raw_bytes
+                self._waiting_bytes -= oldest_bytes
+                self._settle(None, 1, oldest_bytes)
         if is_due:
             self._write()
         if self._timer is None and (waiting or not self._store.path):
@@ -178,9 +184,10 @@ class Activity:
         if not self._waiting:
             return
         batch, self._waiting = self._waiting, deque()
+        batch_bytes, self._waiting_bytes = self._waiting_bytes, 0
         limits = (None, None) if store.path else (self._keep, self._last_id - len(batch) + 1)
         done = store.do(partial(self._write_batch, batch, *limits))
-        done.addBoth(self._settle, len(batch), sum(ended.raw_bytes for ended in batch))
+        done.addBoth(self._settle, len(batch), batch_bytes)
         done.addCallbacks(self._written, self._failed, callbackArgs=(store,), errbackArgs=(len(batch),))
         done.addErrback(lambda failure: self._log.failure("could not take note of rows", failure))
 

@@ -447,6 +447,25 @@ def test_rows_in_memory_that_nobody_reads_make_room_without_being_written() -> N
     assert office.activity.lost == 0
 
 
+def test_rows_in_memory_that_nobody_reads_are_all_kept_where_more_are_wanted() -> None:
+    office = Office(keep=30_000, capture_bytes=0)
+    for _ in range(25_000):
+        office.activity.add(ROW)
+    assert office.activity.lost == 0
+    newest = success_of(office.activity.read(lambda connection: [row.id for row in newest_rows(connection, 30_000)]))
+    assert newest == list(range(1, 25_001))
+
+
+def test_captures_that_are_being_packed_do_not_have_each_row_written_by_itself() -> None:
+    office = Office(capture_bytes=100)
+    office.worker.is_held = True
+    for _ in range(2):
+        office.activity.add(ROW, capture, 60)
+    for _ in range(10):
+        office.activity.add(ROW)
+    assert len(office.worker._held) == 1
+
+
 class LateWorker(InlineWorker):
     """Works at once, and delivers results in order when it is told to: as a thread that is ahead of the reactor."""
 
