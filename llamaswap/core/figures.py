@@ -146,9 +146,9 @@ def _with_metrics(tokens: Tokens, metrics: dict[str, Any]) -> Tokens:
     first_ms, between_ms = _number(metrics.get("time_to_first_token_ms")), _number(metrics.get("mean_itl_ms"))
     if first_ms > 0:
         fresh = max(tokens.input_tokens - max(tokens.cache_tokens, 0), 0)
-        tokens = tokens._replace(prompt_per_second=fresh * _MILLISECONDS / first_ms)
+        tokens = tokens._replace(prompt_per_second=_number(fresh * _MILLISECONDS / first_ms))
     if between_ms > 0:
-        tokens = tokens._replace(tokens_per_second=_MILLISECONDS / between_ms)
+        tokens = tokens._replace(tokens_per_second=_number(_MILLISECONDS / between_ms))
     return tokens
 
 

@@ -91,6 +91,10 @@ def tokens_of(data: bytes, step: int = 1 << 16) -> Tokens:
         ({"metrics": {"speculative_decoding": {"num_draft_tokens": 4}}}, (-1, -1, -1, 0, 0, -1, -1)),
         ({"usage": {"prompt_tokens": 9}, "metrics": {"time_to_first_token_ms": 90}}, (-1, -1, -1, 9, 0, 100, -1)),
         ({"timings": {"draft_n": 4}}, (-1, -1, -1, 0, 0, 0, 0)),
+        (
+            {"usage": {"prompt_tokens": 9}, "metrics": {"time_to_first_token_ms": 1e-320, "mean_itl_ms": 1e-320}},
+            (-1, -1, -1, 9, 0, 0, 0),
+        ),
     ],
 )
 def test_figures_of_a_document(value: Any, expected: Any) -> None:
