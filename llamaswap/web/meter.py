@@ -29,7 +29,7 @@ from llamaswap.web.exchange import (
     ExchangeRefused,
 )
 from llamaswap.web.head import REASONS
-from llamaswap.web.reading import Reading
+from llamaswap.web.reading import Reading, Room
 from llamaswap.web.shown_headers import without_secrets
 
 _OK: Final = 200
@@ -45,7 +45,7 @@ _NO_REQUEST_BODY: Final = _NO_BODY | {"/v1/audio/transcriptions", "/v1/audio/voi
 _AROUND_BYTES: Final = 1024
 """What a capture holds beside the bodies until it is packed: headers and objects, roughly."""
 _HELD_SHARE: Final = 4
-"""Long bodies of all requests under way may be held up to so many times the capacity for captures."""
+"""Long bodies of all requests under way may be held up to so many times the capacity for captures, answers likewise."""
 
 
 class Meter:
@@ -63,6 +63,7 @@ class Meter:
         self._long: dict[int, bytes] = {}
         self._long_bytes = 0
         self._readings: dict[int, Reading] = {}
+        self._room = Room()
         self.apply(config)
         bus.subscribe(StateChanged, self._starts.note)
         bus.subscribe(ExchangeBegan, self._began)
@@ -73,6 +74,7 @@ class Meter:
     def apply(self, config: Config) -> None:
         """Follow another configuration."""
         self._capture_bytes = config.capture_buffer_mib * _MEBIBYTE
+        self._room.resize(self._capture_bytes * _HELD_SHARE)
         self._session_headers = [name.lower().encode() for name in config.ui.session_id_headers]
         self._priorities = config.scheduler.priority
         self._models = config.models
@@ -106,7 +108,7 @@ class Meter:
         if not exchange.passage.is_metered or head is None:
             return
         keeps = head.status == _OK and exchange.path not in _NO_ANSWER_BODY
-        reading = self._readings[exchange.id] = Reading(head, self._capture_bytes if keeps else 0)
+        reading = self._readings[exchange.id] = Reading(head, self._capture_bytes if keeps else -1, self._room)
         exchange.tee = reading.passed
 
     def _refused(self, news: ExchangeRefused) -> None:
@@ -123,11 +125,13 @@ class Meter:
         if reading is not None:
             reading.end()
         row = self._row(exchange, reading)
-        if not self._capture_bytes or not _is_worth_keeping(row, exchange, reading):
+        if self._capture_bytes and _is_worth_keeping(row, exchange, reading):
+            capture, raw_bytes = _capture(exchange, body, reading, row.resp_content_type)
+            self._activity.add(row, capture, raw_bytes)
+        else:
             self._activity.add(row)
-            return
-        capture, raw_bytes = _capture(exchange, body, reading, row.resp_content_type)
-        self._activity.add(row, capture, raw_bytes)
+        if reading is not None:
+            reading.let_go()
 
     def _row(self, exchange: Exchange, reading: Reading | None) -> Row:
         status = _status(exchange)

@@ -36,12 +36,30 @@ class _ErrorReader:
         return error_text(b"".join(self._pieces)) if self._bytes <= _ERROR_BYTES else ""
 
 
+class Room:
+    """What all answers under way may hold together for captures.
+
+    Attributes:
+        free_bytes: What is left of it; may fall below 0 when there is to be less.
+    """
+
+    def __init__(self) -> None:
+        self.free_bytes = 0
+        self._bytes = 0
+
+    def resize(self, size_bytes: int) -> None:
+        """Have that much in all."""
+        self.free_bytes += size_bytes - self._bytes
+        self._bytes = size_bytes
+
+
 class Reading:
     """Reads an answer along.
 
     Args:
         head: The answer's.
         keep_bytes: So much of a body is kept; of a longer one nothing is.
+        room: Shared with the other answers under way; where there is none left, nothing of this one is kept.
 
     Attributes:
         content_type: Of the answer.
@@ -61,13 +79,15 @@ class Reading:
         "_kept",
         "_kept_bytes",
         "_reader",
+        "_room",
         "content_type",
         "problem",
         "report",
         "said",
     )
 
-    def __init__(self, head: ResponseHead, keep_bytes: int) -> None:
+    def __init__(self, head: ResponseHead, keep_bytes: int, room: Room) -> None:
+        self._room = room
         self.content_type = ""
         self.problem = self.said = ""
         self.report = NOTHING
@@ -124,7 +144,14 @@ class Reading:
 
     def body(self) -> bytes | None:
         """Give the whole body without its encoding; ``None`` = it was not kept."""
-        return None if self._kept_bytes > self._keep_bytes else b"".join(self._kept)
+        return None if self._keep_bytes < 0 else b"".join(self._kept)
+
+    def let_go(self) -> None:
+        """Keep nothing any more, and make room."""
+        self._room.free_bytes += self._kept_bytes
+        self._kept_bytes = 0
+        self._keep_bytes = -1
+        self._kept.clear()
 
     def _find_decoder(self, encoding: bytes) -> None:
         try:
@@ -151,14 +178,14 @@ class Reading:
                 data = self._decoder.feed(data)
             except DecodingError as error:
                 self.problem = str(error)
-                self._kept.clear()
+                self.let_go()
                 return b""
-        if self._kept_bytes <= self._keep_bytes:
+        if self._kept_bytes + len(data) <= self._keep_bytes and len(data) <= self._room.free_bytes:
+            self._room.free_bytes -= len(data)
             self._kept_bytes += len(data)
-            if self._kept_bytes <= self._keep_bytes:
-                self._kept.append(data)
-            else:
-                self._kept.clear()
+            self._kept.append(data)
+        elif self._keep_bytes >= 0:
+            self.let_go()
         return data
 
 
