@@ -186,7 +186,7 @@ def _shown_capture(row_id: int, block: Block) -> bytes:
         {
             "id": row_id,
             "req_path": capture.path,
-            "req_headers": shown_headers(capture.asked),
+            "req_headers": shown_headers(capture.asked, b"host"),
             "req_body": capture.body,  # bytes become base64
             "resp_headers": shown_headers(capture.answered, b"content-encoding"),
             "resp_body": capture.answer,

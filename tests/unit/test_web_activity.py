@@ -405,6 +405,7 @@ def test_a_capture_shows_what_the_upstream_got_and_nothing_secret(stack: Stack) 
     kept = capture(stack)
     assert json.loads(base64.b64decode(kept["req_body"])) == {"model": "gpt-x", "seed": 42}
     assert kept["req_headers"]["Authorization"] == kept["req_headers"]["Cookie"] == "[REDACTED]"
+    assert "Host" not in kept["req_headers"]
     assert kept["resp_headers"]["Set-Cookie"] == "[REDACTED]"
     assert kept["resp_headers"]["X-Custom"] == "1"
     assert (kept["id"], kept["req_path"]) == (1, CHAT)
