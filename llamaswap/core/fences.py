@@ -157,7 +157,7 @@ class Fences:
         if view.models[model].state is ProcessState.STOPPING:
             view = replace(view, running=tuple(m for m in view.running if m != model))
         try:
-            decision = self._rules.planner.plan(view, model)
+            decision = self._rules.decide(view, model)
         except Exception:  # noqa: BLE001 - it is asked again for the request itself, and shown then
             return None
         return decision.models if isinstance(decision, Evict) else None

@@ -140,7 +140,7 @@ class Judge:
         if verdict is not None:
             return verdict
         try:
-            decision = self._rules.planner.plan(sight.view, model)
+            decision = self._rules.decide(sight.view, model)
         except Exception as fault:  # noqa: BLE001 - a stranger's planner may raise anything; it is shown, not hidden
             return Verdict(Way.REFUSE, fault=fault)
         match decision:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llamaswap.core.backoff import Backoff
 from llamaswap.core.messages import Complain
-from llamaswap.core.values import ModelFacts, ModelId
+from llamaswap.core.values import Decision, Evict, ModelFacts, ModelId, PlanView, Refuse, Wait
 from llamaswap.interfaces import ISwapPlanner
 
 
@@ -26,6 +26,24 @@ class Rules:
     planner: ISwapPlanner
     planner_name: str
     backoff: Backoff
+
+    def decide(self, view: PlanView, model: ModelId) -> Decision:
+        """Ask the planner what has to happen for a model.
+
+        Raises:
+            TypeError: What it gave cannot be followed; commands would be lost on the way.
+            Exception: Whatever it raises.
+        """
+        decision: object = self.planner.plan(view, model)
+        match decision:
+            case Evict(models=frozenset(), cost=int() | float(), reason=str(), candidates=tuple()):
+                if decision.models <= view.models.keys():
+                    return decision
+            case Wait(recheck=None | int() | float()):
+                return decision
+            case Refuse(status=int(), retry_after=None | int() | float(), reason=str()):
+                return decision
+        raise TypeError(f"no decision that can be followed: {decision!r:.500}")
 
     def tell(self, name: str, call: Callable[[ISwapPlanner], object]) -> list[Complain]:
         """Call a method of the planner; what it does with that is no reason to lose a command."""

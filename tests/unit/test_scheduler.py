@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -26,6 +27,7 @@ from llamaswap.core.messages import (
     UnloadFinished,
     WakeAt,
 )
+from llamaswap.core.patience import Patience
 from llamaswap.core.scheduler import Scheduler
 from llamaswap.core.values import (
     Evict,
@@ -40,6 +42,7 @@ from llamaswap.core.values import (
 )
 from llamaswap.errors import (
     ConcurrencyLimitError,
+    LlamaSwapError,
     ModelNotFoundError,
     ModelUnloadedError,
     ShuttingDownError,
@@ -558,6 +561,39 @@ def test_a_planner_that_breaks_refuses_its_request_and_leaves_nothing_of_it_behi
     assert scheduler.queries.reserved(A) == (0, 0)
     (swap,) = acts(scheduler.handle(Arrived(RequestId(2), A, 2.0)))
     assert isinstance(swap, Swap)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        None,
+        "b",
+        values.Evict(frozenset({ModelId("unheard of")})),
+        values.Evict(["a"]),  # type: ignore[arg-type] # that is the point
+        values.Evict(frozenset(), reason=None),  # type: ignore[arg-type]
+        values.Wait(recheck="soon"),  # type: ignore[arg-type]
+        values.Refuse(status="507", reason="too big"),  # type: ignore[arg-type]
+    ],
+    ids=str,
+)
+def test_a_decision_that_cannot_be_followed_ends_its_request_and_loses_no_others(junk: Any) -> None:
+    planner = ScriptedPlanner({"b": values.Evict(frozenset({A}))})
+    world = World(["a", "b"], groups(g=["a", "b"]), planner=planner, patience=Patience(1.0))
+    first = world.arrive("a")
+    second = world.arrive("b")
+    assert second not in world.outcomes, "it waits for the end of the swap"
+    world.now += 2  # it is overdue, too
+    planner.decisions["b"] = junk
+    world.settle()
+    assert world.outcomes[first] == "serve"
+    error = world.outcomes[second]
+    assert isinstance(error, LlamaSwapError)
+    assert (error.status, error.message) == (500, "internal error")
+    assert [complaint.call for complaint in world.complaints] == ["plan"]
+    world.leave(first)
+    planner.decisions["b"] = values.Evict(frozenset({A}))
+    world.arrive("b")
+    assert swaps(world)[-1] == ("b", ["a"])
 
 
 def test_a_planner_that_waits_is_asked_again_at_its_time() -> None:
