@@ -142,7 +142,9 @@ class EdgeRequest(Request):
         if self.finished or self._disconnected:
             return
         error = LlamaSwapError("internal error")
-        if self.startedWriting:
+        if self._taker is not None and not self._taker.is_ended:
+            self._taker.cancel(error)  # else it would answer as well, perhaps somebody else's request
+        elif self.startedWriting:
             self.cut(self.sentLength, error, at_once=True)
         else:
             self.refuse(error)

@@ -11,6 +11,7 @@ from twisted.web.iweb import IRequest
 from zope.interface.verify import verifyObject
 
 from llamaswap.errors import ConcurrencyLimitError, NotFoundError
+from llamaswap.proxy.forward import Forwarding
 from llamaswap.web.edge import EdgeRequest
 from tests.conftest import LoggedFailures
 from tests.unit.edge_stack import PLAIN, Edge, answer, get, post
@@ -144,6 +145,36 @@ def test_a_bug_in_the_middle_of_an_answer_cuts_it(edge: Edge, logged_failures: L
     end = edge.connect()
     end.send(get())
     assert end.is_aborted
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+
+
+def test_a_bug_behind_a_request_that_waits_takes_it_out_of_the_line(
+    edge: Edge, logged_failures: LoggedFailures
+) -> None:
+    waiting: list[Forwarding] = []
+
+    def fail(request: EdgeRequest) -> None:
+        waiting.append(
+            Forwarding(
+                request,
+                method=request.method,
+                target=request.uri,
+                headers=request.fields,
+                body=request.body,
+                on_end=waiting.remove,
+            )
+        )
+        raise ZeroDivisionError
+
+    edge.handle = fail
+    end = edge.connect()
+    end.send(get())
+    assert end.take().startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert waiting == []
+    assert edge.codes == [500]
+    edge.handle = answer
+    end.send(get())
+    assert end.take() == PLAIN
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
 
 
