@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Final, NamedTuple
 
 import msgspec
@@ -66,7 +67,7 @@ class Packer:
         for row_id, capture in captures:
             ids.append(row_id)
             held.append(capture)
-            held_bytes += len(capture.body or b"") + len(capture.answer or b"")
+            held_bytes += _size_of(capture)
             if held_bytes >= _BLOCK_BYTES:
                 yield self._block(ids, held)
                 ids, held, held_bytes = [], [], 0
@@ -77,6 +78,11 @@ class Packer:
         packed = self._compressor.compress(self._encoder.encode(captures))
         # What the library gives still has the room that the plain bytes could have needed.
         return Block(tuple(ids), memoryview(packed).tobytes())
+
+
+def _size_of(capture: Capture) -> int:
+    around = sum(len(name) + len(value) for name, value in chain(capture.asked, capture.answered))
+    return around + len(capture.body or b"") + len(capture.answer or b"")
 
 
 class Captures:

@@ -615,6 +615,12 @@ def test_small_captures_are_packed_together() -> None:
     assert [block.unpack(n) for block in blocks for n in block.ids] == [made for _, made in given]
 
 
+def test_captures_with_long_headers_are_packed_apart() -> None:
+    fields = [(b"X-Long", bytes(30_000))]
+    given = [(n, Capture("/p", fields, b"", fields, None)) for n in range(1, 5)]
+    assert [block.ids for block in Packer().pack(given)] == [(1, 2), (3, 4)]
+
+
 def test_captures_make_room_for_newer_ones() -> None:
     captures = Captures(100)
     captures.put(Block((1,), b"x" * 60))
