@@ -31,6 +31,8 @@ _MOST_UNWRITTEN: Final = 10_000
 """Rows and swaps that may wait for a slow disk; further ones are lost."""
 _MOST_UNSEEN: Final = _MOST_UNWRITTEN // 2
 """Rows that may wait in memory for somebody who reads: there is room for as many while they are written."""
+_MOST_UNSEEN_BYTES: Final = 8 * 1024 * 1024
+"""Their captures may hold so much, or what the buffer has room for: who reads waits until all are packed."""
 _RAW_SHARE: Final = 4
 """Captures that are not packed yet may hold so many times the capacity of packed ones."""
 _COMPLAINT_SECONDS: Final = 60.0
@@ -112,7 +114,8 @@ class Activity:
             is_due = len(waiting) >= _BATCH_ROWS
         else:
             self._last_id += 1
-            is_due = self._waiting_bytes > self.captures.capacity_bytes or len(waiting) >= _MOST_UNSEEN
+            most_bytes = min(self.captures.capacity_bytes, _MOST_UNSEEN_BYTES)
+            is_due = self._waiting_bytes > most_bytes or len(waiting) >= _MOST_UNSEEN
             if len(waiting) > self._keep:
                 oldest_bytes = waiting.popleft().raw_bytes
                 self._waiting_bytes -= oldest_bytes

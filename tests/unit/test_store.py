@@ -466,6 +466,13 @@ def test_captures_that_are_being_packed_do_not_have_each_row_written_by_itself()
     assert len(office.worker._held) == 1
 
 
+def test_who_reads_does_not_wait_until_a_large_buffer_is_packed() -> None:
+    office = Office(capture_bytes=1 << 30)
+    for _ in range(10):
+        office.activity.add(ROW, capture, 1 << 20)
+    assert [n in office.activity.captures for n in (8, 9, 10)] == [True, True, False]
+
+
 class LateWorker(InlineWorker):
     """Works at once, and delivers results in order when it is told to: as a thread that is ahead of the reactor."""
 
