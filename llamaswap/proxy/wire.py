@@ -14,6 +14,7 @@ from typing import Final
 
 from twisted.internet import tcp
 from twisted.internet.interfaces import ITransport
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 _NO_ERROR: Final = (BlockingIOError, InterruptedError)
 
@@ -40,6 +41,14 @@ def eager_writer(transport: ITransport) -> Callable[[bytes], None]:
             transport.write(data[sent:] if sent else data)
 
     return write
+
+
+def unsent_bytes(transport: ITransport) -> int:
+    """Count what is queued for the other side and not in the kernel's hands yet; 0 if unknown."""
+    below: object = transport.transport if isinstance(transport, TLSMemoryBIOProtocol) else transport
+    if not isinstance(below, tcp.Connection):
+        return 0
+    return len(below.dataBuffer) - below.offset + below._tempDataLen  # noqa: SLF001
 
 
 def is_idle(transport: ITransport) -> bool:

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from llamaswap.errors import FramingError, PayloadTooLargeError, SpoolError
 from llamaswap.proxy.connection import StreamedBody
-from llamaswap.proxy.wire import has_hung_up, is_broken, tune
+from llamaswap.proxy.wire import has_hung_up, is_broken, tune, unsent_bytes
 from llamaswap.web.asked import Form, form_of, form_reader
 from llamaswap.web.bodies import PassingBody, TunnelBody, WholeBody
 from llamaswap.web.head import REASONS, RequestHead, read_head
@@ -43,7 +43,7 @@ _LINGER_SECONDS: Final = 2.0
 """How long a client that is still sending is listened to, so that it can read why we hang up."""
 
 _LAST_SECONDS: Final = 60.0
-"""What a client may take to read what is left of its last answer, before the kernel's own buffer."""
+"""How long a client may read nothing of what is left of its last answer, before the kernel's own buffer."""
 
 _KEEPALIVE_SECONDS: Final = 15
 """Silence after which the kernel asks whether the client still exists."""
@@ -72,6 +72,7 @@ class EdgeChannel(Outlet):
         self._is_advancing = False
         self._is_held_up = False  # the client, by us
         self._is_closing = False
+        self._last_bytes = 0  # of the last answer, still to be sent when that was looked at
 
     def connectionMade(self) -> None:
         """Wait for the first request."""
@@ -272,6 +273,7 @@ class EdgeChannel(Outlet):
     def make_way(self) -> None:
         """Close, being idle, for somebody who needs the place: who does not read the last answer has lost it."""
         self._close()
+        self._last_bytes = 0
         self._deadlines.expect(self, _LINGER_SECONDS)
 
     def refuse(self, status: int, text: str, head: bytes = b"", more: bytes = b"") -> None:
@@ -313,11 +315,15 @@ class EdgeChannel(Outlet):
             self.abortConnection()
 
     def overdue(self) -> None:
-        """Hang up: what was due from the client did not come."""
-        if self._is_closing:
-            self.abortConnection()
-        else:
+        """Hang up: what was due from the client did not come; but let it read on, however slow it is."""
+        if not self._is_closing:
             self.refuse(408, "the request did not come in time", self._ahead)
+            return
+        before_bytes, self._last_bytes = self._last_bytes, unsent_bytes(self.transport)
+        if 0 < self._last_bytes < before_bytes:
+            self._deadlines.expect(self, _LAST_SECONDS)
+        else:
+            self.abortConnection()
 
     def _linger(self) -> None:
         """Close our side, and drop what still comes: a reset could take the answer away from the client."""
@@ -332,6 +338,7 @@ class EdgeChannel(Outlet):
     def loseConnection(self) -> None:
         """Close when all has been sent; a client that never reads it is not waited for for ever."""
         self._stop_serving()
+        self._last_bytes = unsent_bytes(self.transport)
         self._deadlines.expect(self, _LAST_SECONDS)
         self.transport.loseConnection()
 

@@ -13,7 +13,7 @@ from twisted.internet import tcp
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
-from llamaswap.proxy.wire import eager_writer, has_hung_up, is_broken, is_idle, tune
+from llamaswap.proxy.wire import eager_writer, has_hung_up, is_broken, is_idle, tune, unsent_bytes
 
 
 class Pair:
@@ -201,3 +201,24 @@ def test_connections_are_tuned(pair: Pair, seconds: int) -> None:
     assert bool(near.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) == bool(seconds)
     if seconds and hasattr(socket, "TCP_KEEPIDLE"):
         assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == seconds
+
+
+def test_what_is_queued_is_counted(pair: Pair) -> None:
+    assert unsent_bytes(pair.transport) == 0
+    pair.write(b"at once")
+    assert unsent_bytes(pair.transport) == 0
+    written = pair.fill() + len(b"at once")
+    pair.write(b"y" * 1000)
+    pair.write(b"z" * 1000)
+    before = unsent_bytes(pair.transport)
+    assert 2000 < before <= written + 2000
+    pair.read(written // 2)
+    assert unsent_bytes(pair.transport) < before
+    pair.read(written - written // 2 + 2000)
+    assert unsent_bytes(pair.transport) == 0
+
+
+def test_what_is_queued_elsewhere_is_unknown() -> None:
+    transport = StringTransport()
+    transport.write(b"abc")
+    assert unsent_bytes(transport) == 0

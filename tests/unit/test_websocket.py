@@ -312,6 +312,21 @@ def test_a_client_that_never_reads_the_end_is_not_waited_for(stack: Stack) -> No
     assert not stack.reactor.getDelayedCalls()
 
 
+def test_a_client_that_reads_the_end_slowly_gets_all_of_it(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [3000]
+    monkeypatch.setattr(channel, "unsent_bytes", lambda _: left[0])
+    client, server = open_tunnel(stack)
+    producer_of(client).pauseProducing()
+    server.leave()
+    for _ in range(3):
+        left[0] -= 500
+        stack.reactor.pump([1] * 61)
+        assert not client.transport.disconnected
+    stack.reactor.pump([1] * 61)
+    assert client.transport.disconnected, "it has read nothing for a minute"
+    client.leave()
+
+
 # --------------------------------------------------------------------------- ignored ones
 
 
