@@ -20,7 +20,7 @@ def test_a_minute_of_chaos(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_judge_sees_rivals_a_cut_and_a_stranger() -> None:
-    lives = [Life("a", 1, 10.0, {"end": 20.0}), Life("b", 2, 15.0, {"crash": 16.0})]
+    lives = [Life("a", 1, 10.0, {"end": 20.0}), Life("b", 2, 12.0, {"crash": 16.0})]
     assert len(overlaps(lives, {}, [frozenset("ab")])) == 1
     assert overlaps(lives, {}, [frozenset("ac")]) == []
     plan = Plan("a", "POST", "/v1/chat/completions", "mine", b'{"stream": true, "chunks": 1}')

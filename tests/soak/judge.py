@@ -25,6 +25,9 @@ _ABANDONED_SECONDS: Final = 8.0
 _START_SECONDS: Final = 20.0
 """Longest that a start may take to fail."""
 
+_NOTICE_SECONDS: Final = 2.5
+"""How long it may take to see that a client has left who is not listened to: the daemon looks every second."""
+
 _LOAD_SECONDS: Final = 60.0
 """How long a load that nobody waits for may be in the queue, and take its place of the model's."""
 
@@ -49,7 +52,10 @@ class Judge:
         self._records = records
         self._kills = kills
         self._doings = doings
-        self._life_by_pid = {life.pid: life for life in lives}
+        # The numbers of processes come again after a while.
+        self._lives_by_pid: dict[int, list[Life]] = {}
+        for life in sorted(lives, key=lambda life: life.start_mono):
+            self._lives_by_pid.setdefault(life.pid, []).append(life)
         self._lives: dict[str, list[Life]] = {m: [life for life in lives if life.model == m] for m in (*MODELS, GUEST)}
         self._unloads: dict[str, list[Interval]] = {m: list(each) for m, each in doings.changed.items()}
         for record in records:
@@ -102,11 +108,16 @@ class Judge:
         plan = record.plan
         if not plan.tag or record.status != 200 or plan.model == DEMO:
             return ""
-        life = self._life_by_pid.get(record.pid)
+        life = self._life_of(record)
         if life is None or life.model != plan.model:
             return f"answered by process {record.pid}, of {life and life.model}"
         tags = {tag.decode() for tag in _TAG.findall(record.body)}
         return "" if tags <= {plan.tag} else f"mixed: pieces of {tags - {plan.tag}}"
+
+    def _life_of(self, record: Record) -> Life | None:
+        """Find the process that answered: the last of its number that began before the answer ended."""
+        lives = [life for life in self._lives_by_pid.get(record.pid, ()) if life.start_mono <= record.ended_mono]
+        return lives[-1] if lives else None
 
     # ----------------------------------------------------------------- failures
 
@@ -141,7 +152,7 @@ class Judge:
         plan, end = record.plan, record.ended_mono
         if plan.fault in _OWN_FAULTS:
             return ""
-        life = self._life_by_pid.get(record.pid)
+        life = self._life_of(record)
         begin = max(record.sent_mono, life.start_mono) if life is not None else record.sent_mono
         if self._was_unloaded(plan.model, begin, end):
             return ""
@@ -193,7 +204,7 @@ def _held(record: Record) -> Interval:
     if record.plan.path.startswith("/api/models/unload"):
         return Interval(0, 0)
     # Those who left count until the daemon notices; a load that is not waited for, until it is over.
-    more = _LOAD_SECONDS if record.status == HTTPStatus.ACCEPTED else _SLACK_SECONDS
+    more = _LOAD_SECONDS if record.status == HTTPStatus.ACCEPTED else _NOTICE_SECONDS
     return Interval(record.sent_mono, record.ended_mono + more)
 
 
