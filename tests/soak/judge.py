@@ -140,7 +140,16 @@ class Judge:
                 is_right = self._was_unloaded(model, begin, end)
             case (502, _) | (503, "service_unavailable"):
                 return self._unjustified(record, record.code)
-        return "" if is_right else f"status {record.status} for no reason: {record.body.decode()}"
+        return "" if is_right else f"status {record.status} for no reason{self._beside(record)}: {record.body.decode()}"
+
+    def _beside(self, record: Record) -> str:
+        """Say who else was there, and until when, for a look at what the judge cannot explain."""
+        model, begin = record.plan.model, record.sent_mono
+        others = [r for r in self._records if r.plan.model == model and _held(r).touches(begin - 5, begin)]
+        shown = [
+            f"{r.plan.method} {r.plan.path} {r.end} {r.status} {r.sent_mono:.2f}-{r.ended_mono:.2f}" for r in others
+        ]
+        return f", beside {'; '.join(shown)}"
 
     def _cut(self, record: Record) -> str:
         is_stream = record.headers.get("content-type", "").startswith("text/event-stream")

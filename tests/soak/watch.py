@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 _PAUSE_SECONDS: Final = 0.01
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _UNDECIDED_SECONDS: Final = 1.0
 """A process this young may still be the daemon's fork: it has its environment only after the exec."""
 
@@ -55,7 +56,7 @@ class Watcher:
 
     def __init__(self, run: str, exclusive: Iterable[frozenset[str]]) -> None:
         self.overlaps: dict[str, str] = {}
-        self.last_seen_mono: dict[int, float] = {}
+        self.last_seen_mono: dict[Being, float] = {}
         self.looks = 0
         self._mark = f"SOAK_RUN={run}".encode()
         self._exclusive = frozenset(exclusive)
@@ -94,7 +95,7 @@ class Watcher:
         alive = []
         for pid, (being, model) in list(self._ours.items()):
             if is_alive(being):
-                self.last_seen_mono[pid] = time.monotonic()
+                self.last_seen_mono[being] = time.monotonic()
                 alive.append((being, model))
             else:
                 del self._ours[pid]
@@ -153,7 +154,9 @@ def lives(path: Path, model: str) -> list[Life]:
     return done
 
 
-def overlaps(all_lives: Iterable[Life], last_seen_mono: dict[int, float], pairs: Iterable[frozenset[str]]) -> list[str]:
+def overlaps(
+    all_lives: Iterable[Life], last_seen_mono: Mapping[Being, float], pairs: Iterable[frozenset[str]]
+) -> list[str]:
     """Find servers that began while a rival had not ended, by the clock in their marks."""
     exclusive = frozenset(pairs)
     ordered = sorted(all_lives, key=lambda life: life.start_mono)
@@ -169,5 +172,12 @@ def overlaps(all_lives: Iterable[Life], last_seen_mono: dict[int, float], pairs:
         ]
         # Whoever was killed could not say so; then it lived at least as long as it was seen.
         told = max(life.marks.get("end", 0), life.marks.get("crash", 0))
-        open_.append((told or last_seen_mono.get(life.pid, life.start_mono), life))
+        open_.append((told or _seen_until(life, last_seen_mono), life))
     return found
+
+
+def _seen_until(life: Life, last_seen_mono: Mapping[Being, float]) -> float:
+    """Say when a life was last seen; its number may have been another's before, and may be again."""
+    born = {being.born_ticks / _TICKS: being for being in last_seen_mono if being.pid == life.pid}
+    before = [seconds for seconds in born if seconds <= life.start_mono]
+    return last_seen_mono[born[max(before)]] if before else life.start_mono
