@@ -13,8 +13,12 @@ from llamaswap.proxy.connection import BodySink
 from llamaswap.proxy.framing import BodyWalker, ChunkedBody, OpenBody, SizedBody
 from llamaswap.web.policy import UNLIMITED
 
-_HELD_BYTES: Final = 64 * 1024
-"""What a body that nobody takes yet may gather before its client is made to wait."""
+_HELD_BYTES: Final = 512 * 1024
+"""What a body that nobody takes yet may gather before its client is made to wait.
+
+As long as we read we see at once that a client has left; what it has still to send hides that from us for
+seconds, since the end comes behind it.
+"""
 
 _DISCARDED_BYTES: Final = 256 * 1024
 """What is read of a body that nobody wants any more, so that its connection can be kept."""

@@ -25,8 +25,12 @@ _ABANDONED_SECONDS: Final = 8.0
 _START_SECONDS: Final = 20.0
 """Longest that a start may take to fail."""
 
-_NOTICE_SECONDS: Final = 2.5
-"""How long it may take to see that a client has left who is not listened to: the daemon looks every second."""
+_NOTICE_SECONDS: Final = 10.0
+"""How long it may take to see that a client has left who is not listened to.
+
+The daemon looks every second, but the end of a connection lies behind what was sent before it, and the
+kernel gives up an orphan that cannot send after about eight.
+"""
 
 _LOAD_SECONDS: Final = 60.0
 """How long a load that nobody waits for may be in the queue, and take its place of the model's."""

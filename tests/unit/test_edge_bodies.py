@@ -129,12 +129,12 @@ def test_chunks_of_a_streamed_body_pass_as_they_come(edge: Edge) -> None:
 
 def test_a_body_that_nobody_takes_yet_makes_its_client_wait(edge: Edge) -> None:
     end = edge.connect()
-    end.send(post(b"x" * 200_000, "/upstream/m/x")[:70_000])
+    end.send(post(b"x" * 900_000, "/upstream/m/x")[:600_000])
     assert end.transport.producerState == "paused"
     sink = Sink()
     passing(edge).attach(sink)
     assert end.transport.producerState == "producing"
-    assert 60_000 < len(sink.data) < 70_000
+    assert 590_000 < len(sink.data) < 600_000
     end.send(b"x" * 10)
     assert end.transport.producerState == "producing", "who takes it says when it is too much"
 
@@ -181,7 +181,7 @@ def test_the_rest_of_an_unwanted_body_is_read_to_no_end(edge: Edge) -> None:
 
 def test_a_long_unwanted_body_ends_the_connection(edge: Edge) -> None:
     end = edge.connect()
-    end.send(post(b"x" * 1_000_000, "/upstream/m/x")[:200_000])
+    end.send(post(b"x" * 2_000_000, "/upstream/m/x")[:600_000])
     assert end.transport.producerState == "paused"
     edge.requests[0].refuse(NotFoundError("no such model"))
     assert end.transport.producerState == "producing"
@@ -283,7 +283,7 @@ def test_a_body_must_go_on_coming(edge: Edge, path: str) -> None:
 
 def test_a_body_that_we_paused_may_take_its_time(edge: Edge) -> None:
     end = edge.connect()
-    end.send(post(b"x" * 100_000, "/upstream/m/x")[:-10])
+    end.send(post(b"x" * 600_000, "/upstream/m/x")[:-10])
     assert end.transport.producerState == "paused"
     assert not overdue(edge, end, 1000)
     passing(edge).attach(Sink())
@@ -317,7 +317,7 @@ def test_one_timer_serves_all_and_stops_when_nothing_is_due(edge: Edge) -> None:
 # --------------------------------------------------------------------------- those who wait and leave
 
 
-@pytest.mark.parametrize("ahead", [post(b"x" * 100_000, "/upstream/m/x")[:-10], get() + b"x" * 20_000])
+@pytest.mark.parametrize("ahead", [post(b"x" * 600_000, "/upstream/m/x")[:-10], get() + b"x" * 20_000])
 def test_h74_a_client_that_we_make_wait_is_looked_after(
     edge: Edge, monkeypatch: pytest.MonkeyPatch, ahead: bytes
 ) -> None:
@@ -337,7 +337,7 @@ def test_h74_a_client_that_we_make_wait_is_looked_after(
 
 def test_a_client_that_may_go_on_is_left_alone(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     end = edge.connect()
-    end.send(post(b"x" * 100_000, "/upstream/m/x")[:-10])
+    end.send(post(b"x" * 600_000, "/upstream/m/x")[:-10])
     monkeypatch.setattr(channel, "has_hung_up", lambda _: True)
     passing(edge).attach(Sink())
     edge.reactor.advance(1)
